@@ -1,0 +1,42 @@
+# Everything runs in a virtual environment that make sets up by itself.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint format toy clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 4 minutes
+	$(BIN)/python -m experiments.train --model=fcn --dataset=mnist5k --optimizer=sgd \
+	  --learning_rate=0.01 --batch_size=256 --epochs=60 \
+	  --baseline --pdt --pdt_criteria=paper,bounded,reference --run_dir=runs/demo
+
+toy: $(VENV)/experiments  ## The paper's six-variable example
+	$(BIN)/python -m experiments.toy --out=runs/toy
+
+test: lint  ## Lint, types, tests and doctests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test  ## Ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/test  ## Format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.13 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/%: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@

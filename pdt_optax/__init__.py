@@ -1,0 +1,37 @@
+"""Predictive Differential Training: train faster along predicted dynamics."""
+
+from pdt_optax._criteria import (
+    Proposal,
+    accept_all,
+    all_of,
+    final_sign,
+    magnitude_bounds,
+    path_sign,
+    random_mask,
+)
+from pdt_optax._diagnostics import Metrics, metrics
+from pdt_optax._dmd import Gram
+from pdt_optax._pdt import PDTState, pdt
+from pdt_optax._predictors import affine_dmd, average, dmd, last_increment, linear
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Gram",
+    "Metrics",
+    "PDTState",
+    "Proposal",
+    "accept_all",
+    "affine_dmd",
+    "all_of",
+    "average",
+    "dmd",
+    "final_sign",
+    "last_increment",
+    "linear",
+    "magnitude_bounds",
+    "metrics",
+    "path_sign",
+    "pdt",
+    "random_mask",
+]

@@ -1,0 +1,99 @@
+"""What a PDT state tells about the last prediction."""
+
+from typing import Any, NamedTuple
+
+import jax
+from jax.core import Tracer
+import jax.numpy as jnp
+import numpy as np
+
+from pdt_optax._pdt import PDTState
+
+
+class Metrics(NamedTuple):
+    """Diagnostics of :func:`pdt_optax.pdt`; made by :func:`pdt_optax.metrics`.
+
+    All but `snapshots` speak of the last prediction and are zero before it.
+    ``G`` is the number of groups of leaves (`scope`), ``h`` the history.
+
+    Attributes:
+      snapshots: int32, snapshots held, at most ``h``.
+      predictions: int32, predictions made.
+      last_prediction: int32, the snapshot period at whose end it was made.
+      mask_ratio: float32, accepted share of all coordinates.
+      mask_ratio_per_leaf: accepted share of each floating-point leaf, a tree
+        like the parameters.
+      prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
+        prediction one snapshot ahead in units of the optimizer's move; inf if it
+        did not move.
+      eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
+        modulus first; zero outside the rank.
+      spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
+      rejected: bool, whether no coordinate was accepted.
+    """
+
+    snapshots: jax.Array
+    predictions: jax.Array
+    last_prediction: jax.Array
+    mask_ratio: jax.Array
+    mask_ratio_per_leaf: Any
+    prediction_error: jax.Array
+    eigenvalues: jax.Array
+    spectral_radius: jax.Array
+    rejected: jax.Array
+
+
+def metrics(opt_state: Any) -> Metrics:
+    """Finds the PDT state inside an optimizer state and reads its diagnostics.
+
+    The eigenvalues are computed here, never in the training step: on the host,
+    or under ``jit`` with ``jnp.linalg.eigvals``, which TPUs do not have.
+
+    Args:
+      opt_state: state of any optax transformation with one
+        :func:`pdt_optax.pdt` in it.
+
+    Returns:
+      The diagnostics.
+
+    Raises:
+      ValueError: if `opt_state` holds no :class:`pdt_optax.PDTState`, or several.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, pdt_optax
+      >>> tx = optax.chain(optax.adam(1e-3), pdt_optax.pdt(snapshot_every=10))
+      >>> state = tx.init({"w": jnp.ones(3)})
+      >>> pdt_optax.metrics(state).mask_ratio_per_leaf
+      {'w': Array(0., dtype=float32)}
+    """
+    state = find(opt_state)
+    traced = isinstance(state.operators, Tracer)
+    eigvals = jnp.linalg.eigvals if traced else np.linalg.eigvals
+    eigenvalues = jnp.asarray(eigvals(state.operators) + 0j)
+    modulus = jnp.abs(eigenvalues)
+    eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
+    structure = jax.tree.structure(state.anchor)
+    history = len(state.increments) + 1
+    return Metrics(
+        snapshots=jnp.minimum(state.snapshots_taken, history),
+        predictions=state.predictions,
+        last_prediction=state.last_prediction,
+        mask_ratio=state.mask_ratio,
+        mask_ratio_per_leaf=jax.tree.unflatten(structure, list(state.leaf_mask_ratio)),
+        prediction_error=state.prediction_error,
+        eigenvalues=eigenvalues,
+        spectral_radius=modulus.max(axis=-1),
+        rejected=(state.predictions > 0) & (state.mask_ratio == 0),
+    )
+
+
+def find(opt_state: Any) -> PDTState:
+    """The only PDT state inside an optimizer state."""
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, PDTState))
+    states = [leaf for leaf in leaves if isinstance(leaf, PDTState)]
+    if len(states) != 1:
+        raise ValueError(
+            f"`opt_state` must hold exactly one PDTState, got {len(states)}. With several, pass "
+            "the part of the optimizer state that holds the one you want."
+        )
+    return states[0]

@@ -1,0 +1,160 @@
+"""Dynamic Mode Decomposition computed from the Gram matrix of a weight history.
+
+Snapshots are never formed. They are written in the basis ``B = [delta_1, ..,
+delta_{h-1}, s_h]`` of increments and newest snapshot, whose Gram matrix fixes
+every inner product, so that all algebra is on ``h x h`` matrices.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Gram(NamedTuple):
+    r"""Inner products of a weight history.
+
+    Attributes:
+      matrix: shape ``(h, h)``, float32 or float64. Gram matrix :math:`B^\top B`
+        of the basis :math:`B = [\delta_1, \dots, \delta_{h-1}, s_h]`: the
+        increments :math:`\delta_j = s_{j+1} - s_j`, oldest first, then the
+        newest snapshot.
+      size: shape ``()``, floating. Number of coordinates summed over.
+    """
+
+    matrix: jax.Array
+    size: jax.Array
+
+
+class Fit(NamedTuple):
+    r"""A DMD model, in coordinates of the right singular vectors of ``X``.
+
+    With :math:`X = U S V^\top` and :math:`Y = X + \Delta`, the reduced operator
+    :math:`U^\top Y V S^{-1}` is similar to :math:`I + E`,
+    :math:`E = S^{-1} U^\top \Delta V`. This form has no entry that grows with
+    the distance of the weights from the origin.
+
+    Attributes:
+      change: shape ``(m, m)``, the matrix :math:`E`, zero outside the rank.
+      modes: shape ``(h, m)``, coefficients in ``B`` of the (unnormalised) modes.
+      amplitudes: shape ``(m,)``, of the last snapshot in these modes.
+      kept: shape ``(m,)``, bool, the singular directions within the rank.
+    """
+
+    change: jax.Array
+    modes: jax.Array
+    amplitudes: jax.Array
+    kept: jax.Array
+
+
+def snapshot_coordinates(history: int) -> np.ndarray:
+    r"""Coordinates of the snapshots in ``B``; shape ``(h, h)``, one a column.
+
+    :math:`s_j = s_h - \sum_{i \ge j} \delta_i`.
+    """
+    coordinates = -np.tril(np.ones((history, history)))
+    coordinates[-1] = 1.0
+    return coordinates
+
+
+def centering_rotation(size: int) -> np.ndarray:
+    """Orthogonal matrix, shape ``(size, size)``, whose first column is uniform.
+
+    Applied to the columns of ``X`` it separates their common part, which may be
+    many orders larger than the rest, from their differences (Helmert).
+    """
+    rotation = np.zeros((size, size))
+    rotation[:, 0] = size**-0.5
+    for j in range(1, size):
+        rotation[:j, j] = (j * (j + 1)) ** -0.5
+        rotation[j, j] = -j * (j * (j + 1)) ** -0.5
+    return rotation
+
+
+def fit(
+    gram: Gram,
+    x: jax.Array,
+    y: jax.Array,
+    last: jax.Array,
+    *,
+    svd_rank: int | float,
+    exact: bool,
+) -> Fit:
+    """Fits ``Y = A X`` and expands the last snapshot ``Y @ last`` in its modes.
+
+    Args:
+      gram: Gram matrix of the basis ``B``.
+      x: shape ``(h, m)``, coordinates of ``X`` in ``B``.
+      y: shape ``(h, m)``, coordinates of ``Y`` in ``B``.
+      last: shape ``(m,)``, combination of the columns of ``Y`` to expand.
+      svd_rank: truncation with PyDMD's meaning.
+      exact: exact modes ``Y V`` (Tu et al. 2014), otherwise projected ``X V``.
+
+    Returns:
+      The fitted model.
+    """
+    eps = jnp.finfo(gram.matrix.dtype).eps
+    history = x.shape[0]
+
+    norms = _nonzero(jnp.sqrt(jnp.diagonal(gram.matrix)))
+    values, vectors = jnp.linalg.eigh(gram.matrix / jnp.outer(norms, norms))
+    factor = jnp.outer(jnp.sqrt(jnp.maximum(values, 0)), norms) * vectors.T
+
+    u, s, vt = jnp.linalg.svd(factor @ x, full_matrices=False)
+    v = vt.T
+    noise = history * eps * jnp.sum((norms[:, None] * (x @ v)) ** 2, axis=0)
+    kept = _within_rank(s, svd_rank, gram.size) & (s**2 > noise)
+    v = jnp.where(kept[None], v, 0)
+    inverse = jnp.diag(jnp.where(kept, 1 / _nonzero(s), 0))
+    change = inverse @ (u.T @ (factor @ ((y - x) @ v)))
+
+    if exact:
+        modes = y @ v
+        image = factor @ modes
+        scale = _nonzero(jnp.linalg.norm(image, axis=0))
+        discarded = factor @ (y @ (last - v @ (v.T @ last)))
+        correction = jnp.linalg.pinv(image / scale[None], rtol=history * eps) @ discarded / scale
+    else:
+        modes = x @ v
+        correction = inverse @ (u.T @ (factor @ ((y - x) @ last)))
+    return Fit(change, modes, v.T @ last + correction, kept)
+
+
+def displacements(model: Fit, horizon: int) -> jax.Array:
+    r"""Displacements of the last snapshot, in coordinates of ``B``.
+
+    Row :math:`k-1` is :math:`\Phi (\Lambda^k - I) \Phi^+ s_h`, evaluated with
+    real powers of the reduced operator: the same numbers as by its
+    eigendecomposition, on every backend and for defective operators too.
+
+    Args:
+      model: the fitted DMD.
+      horizon: number of steps.
+
+    Returns:
+      Shape ``(horizon, h)``.
+    """
+
+    def step(moved, _):
+        moved = moved + model.change @ (moved + model.amplitudes)
+        return moved, model.modes @ moved
+
+    return jax.lax.scan(step, jnp.zeros_like(model.amplitudes), length=horizon)[1]
+
+
+def _within_rank(s: jax.Array, svd_rank: int | float, size: jax.Array) -> jax.Array:
+    m = s.shape[0]
+    index = jnp.arange(m)
+    if svd_rank == 0:
+        ratio = jnp.minimum(m / size, size / m).astype(s.dtype)
+        omega = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43
+        return (s > omega * jnp.median(s)) | (index == 0)
+    if 0 < svd_rank < 1:
+        tail = jnp.cumsum(s[::-1] ** 2)[::-1]
+        return (index == 0) | (tail > (1 - svd_rank) * tail[0])
+    return index < (m if svd_rank < 0 else svd_rank)
+
+
+def _nonzero(x: jax.Array) -> jax.Array:
+    return jnp.where(x == 0, 1, x)

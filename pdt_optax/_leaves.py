@@ -1,0 +1,63 @@
+"""Which leaves of the parameters take part, and which share coefficients."""
+
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def leaf_dtype(leaf: Any) -> Any:
+    """The dtype of an array, a shape, or a Python scalar."""
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+
+
+def is_float(leaf: Any) -> bool:
+    """Whether a leaf takes part; integers, booleans and random keys do not."""
+    return jnp.issubdtype(leaf_dtype(leaf), jnp.floating)
+
+
+def compute_dtype(*leaves: Any) -> np.dtype:
+    """At least float32, float64 if a leaf has it."""
+    return jnp.result_type(jnp.float32, *map(leaf_dtype, leaves))
+
+
+def float_leaves(tree: Any, like: Any) -> list[jax.Array]:
+    """Leaves of `tree` in the places of the floating-point leaves of `like`."""
+    kinds = [is_float(leaf) for leaf in jax.tree.leaves(like)]
+    return [leaf for leaf, kind in zip(jax.tree.leaves(tree), kinds, strict=True) if kind]
+
+
+def apply_update(param: jax.Array, update: jax.Array) -> jax.Array:
+    """Where the parameter arrives, as :func:`optax.apply_updates` has it."""
+    return cast(jax.Array, optax.apply_updates(param, update))
+
+
+def groups(scope: Any, params: Any) -> tuple[list[int], int]:
+    """Group of each floating-point leaf, and their number."""
+    leaves = jax.tree.leaves(params)
+    if isinstance(scope, str) and scope == "global":
+        labels = [None] * len(leaves)
+    elif isinstance(scope, str) or not leaves:
+        labels = list(range(len(leaves)))
+    else:
+        tree = scope(params) if callable(scope) else scope
+        try:
+            labels = jax.tree.leaves(jax.tree.broadcast(tree, params))
+        except ValueError as error:
+            raise ValueError(
+                f"`scope` must label every leaf of the parameters, got {tree!r}: {error}"
+            ) from None
+    labels = [label for label, leaf in zip(labels, leaves, strict=True) if is_float(leaf)]
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return [numbers[label] for label in labels], len(numbers)
+
+
+def replace_float_leaves(tree: Any, like: Any, leaves: list[jax.Array]) -> Any:
+    """`tree` with `leaves` in the places of the floating-point leaves of `like`."""
+    replacements = iter(leaves)
+    kinds = [is_float(leaf) for leaf in jax.tree.leaves(like)]
+    old, structure = jax.tree.flatten(tree)
+    new = [next(replacements) if kind else leaf for leaf, kind in zip(old, kinds, strict=True)]
+    return jax.tree.unflatten(structure, new)

@@ -1,0 +1,287 @@
+"""Predictive Differential Training as an optax gradient transformation."""
+
+from collections.abc import Callable
+import functools
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pdt_optax import _criteria, _history, _leaves, _predictors
+from pdt_optax._dmd import Gram
+
+
+class PDTState(NamedTuple):
+    """State of :func:`pdt_optax.pdt`.
+
+    ``L`` is the number of floating-point leaves, ``G`` the number of groups of
+    leaves (`scope`), ``h`` the history.
+
+    Attributes:
+      pdt_count: int32, update calls since the last snapshot.
+      snapshots_taken: int32, snapshots so far; the initial parameters are one.
+      predictions: int32, predictions made so far.
+      last_prediction: int32, snapshot period of the last prediction; 0 if none.
+      anchor: the newest snapshot, a tree like the parameters.
+      increments: ``h - 1`` trees like the parameters, oldest first.
+      operators: shape ``(G, h-1, h-1)``, the DMD operators at the last prediction.
+      leaf_mask_ratio: float32, shape ``(L,)``, at the last prediction.
+      mask_ratio: float32, over all coordinates, at the last prediction.
+      prediction_error: float32, ``||p_1 - w_opt|| / ||d||`` at the last prediction.
+    """
+
+    pdt_count: jax.Array
+    snapshots_taken: jax.Array
+    predictions: jax.Array
+    last_prediction: jax.Array
+    anchor: Any
+    increments: tuple[Any, ...]
+    operators: jax.Array
+    leaf_mask_ratio: jax.Array
+    mask_ratio: jax.Array
+    prediction_error: jax.Array
+
+
+def pdt(
+    snapshot_every: int,
+    *,
+    history: int = 5,
+    horizon: int = 5,
+    start: int = 5,
+    interval: int = 1,
+    criteria: str | _criteria.Criterion = "paper",
+    predictor: str | _predictors.Predictor = "dmd",
+    svd_rank: int | float | None = None,
+    scope: Any | Callable[[Any], Any] = "global",
+    history_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Lets weights jump ahead along their predicted training dynamics.
+
+    The last link of a chain. Every `snapshot_every` steps it keeps a snapshot of
+    the weights. With :math:`w(t)` the snapshots, :math:`w_{opt}(t)` where the
+    optimizer alone arrives from :math:`w(t-1)`, and :math:`d = w_{opt}(t) -
+    w(t-1)`, a prediction fits a Dynamic Mode Decomposition to the last `history`
+    snapshots, extrapolates it `horizon` snapshots from :math:`w(t-1)` to
+    :math:`p_\tau`, and merges
+
+    .. math::
+      w(t) = m \odot p_\tau + (1 - m) \odot w_{opt}(t),
+
+    where the mask :math:`m` holds the coordinates whose prediction agrees with
+    :math:`d` by the `criteria`. Between predictions, and wherever the mask is
+    false, the updates of the optimizer pass bit for bit. The optimizer's own
+    state is left alone.
+
+    The state holds `history` arrays for each parameter, sharded like it.
+
+    Args:
+      snapshot_every: optimizer steps in a snapshot period, the unit of time of
+        all other arguments; an epoch in the paper.
+      history: snapshots kept and fitted, ``h >= 3``.
+      horizon: snapshots to predict ahead, ``tau >= 1``.
+      start: the first prediction may come at the end of this period, counted
+        from 1, once `history` snapshots are held.
+      interval: least number of periods without a prediction between two.
+      criteria: ``'paper'``: :math:`|D| \ge \tau |d|` for the displacement
+        :math:`D = p_\tau - w(t-1)`, and every predicted step has the sign of
+        :math:`d` (Eqs. 6 and 7); ``'bounded'``: :math:`|d| \le |D| \le \tau |d|`
+        and the same signs (Eq. 8); ``'reference'``: :math:`|d| \le |D| \le
+        (\tau + 1) |d|` and the sign of :math:`D` alone (the authors' code); or a
+        function from a :class:`pdt_optax.Proposal` to a boolean array.
+      predictor: ``'dmd'``, ``'affine_dmd'``, ``'linear'``, ``'last_increment'``,
+        ``'average'``, or a function ``(gram, horizon) -> coefficients``; see
+        :func:`pdt_optax.dmd`.
+      svd_rank: rank of the DMD with PyDMD's meaning: -1 full, 0 Gavish-Donoho, a
+        positive int, or a float in (0, 1) for the energy kept. None takes that
+        of the criteria: 0 for ``'reference'``, otherwise -1.
+      scope: leaves that share one set of coefficients: ``'global'`` all,
+        ``'leaf'`` each its own, or a tree of labels (a prefix of the parameters'
+        tree) or a function from parameters to it, as in
+        :func:`optax.multi_transform`.
+      history_dtype: floating dtype of the stored increments; None for that of
+        the parameters. The newest snapshot is kept in the parameters' dtype.
+
+    Returns:
+      A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
+      ``params`` and ignores extra arguments. Leaves that are not floating-point
+      pass through untouched.
+
+    Raises:
+      ValueError: at construction for an argument out of range; from ``init`` for
+        complex parameters or labels that do not fit them; from ``update`` if
+        ``params`` is missing.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import pdt_optax
+      >>> loss = lambda params: jnp.sum(jnp.array([1., 10.]) * params**2)
+      >>> tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(snapshot_every=2))
+      >>> params = jnp.array([1., 1.])
+      >>> state = tx.init(params)
+      >>> @jax.jit
+      ... def step(params, state):
+      ...   updates, state = tx.update(jax.grad(loss)(params), state, params)
+      ...   return optax.apply_updates(params, updates), state
+      >>> for _ in range(20):
+      ...   params, state = step(params, state)
+      >>> print(pdt_optax.metrics(state).predictions)
+      3
+
+    References:
+      Wang et al., `Predictive Differential Training Guided by Training Dynamics
+      <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
+    """
+    _check_int("snapshot_every", snapshot_every, 1)
+    _check_int("history", history, 3)
+    _check_int("horizon", horizon, 1)
+    _check_int("start", start, 1)
+    _check_int("interval", interval, 0)
+    criterion, preset_rank = _criteria.resolve(criteria)
+    dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
+    predict = _predictors.resolve(predictor, dmd.svd_rank)
+    spectrum = predict if isinstance(predict, _predictors.DMD) else dmd
+    if isinstance(scope, str) and scope not in ("global", "leaf"):
+        raise ValueError(
+            "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
+            f"got {scope!r}."
+        )
+    if history_dtype is not None and not _is_floating(history_dtype):
+        raise ValueError(
+            f"`history_dtype` must be None or a floating dtype, got {history_dtype!r}."
+        )
+
+    def init_fn(params):
+        for path, leaf in jax.tree.leaves_with_path(params):
+            if jnp.issubdtype(_leaves.leaf_dtype(leaf), jnp.complexfloating):
+                raise ValueError(
+                    f"`params` must be real, got {_leaves.leaf_dtype(leaf)} at "
+                    f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
+                    "as leaves of their own, as optax.contrib.split_real_and_imaginary does."
+                )
+        anchor, increments = _history.init(params, history, history_dtype)
+        leaves = jax.tree.leaves(anchor)
+        num_groups = _leaves.groups(scope, params)[1]
+        dtype = _leaves.compute_dtype(*leaves)
+        return PDTState(
+            pdt_count=jnp.zeros([], jnp.int32),
+            snapshots_taken=jnp.ones([], jnp.int32),
+            predictions=jnp.zeros([], jnp.int32),
+            last_prediction=jnp.zeros([], jnp.int32),
+            anchor=anchor,
+            increments=increments,
+            operators=jnp.zeros((num_groups, history - 1, history - 1), dtype),
+            leaf_mask_ratio=jnp.zeros(len(leaves), jnp.float32),
+            mask_ratio=jnp.zeros([], jnp.float32),
+            prediction_error=jnp.zeros([], jnp.float32),
+        )
+
+    def make_prediction(updates, state, params):
+        """Replaces the updates of the accepted coordinates."""
+        groups, num_groups = _leaves.groups(scope, params)
+        columns = _history.basis(state.anchor, state.increments)
+        gram = _history.gram(columns, groups, num_groups)
+        finite = jnp.isfinite(gram.matrix).all(axis=(1, 2))
+        matrix = jnp.where(finite[:, None, None], gram.matrix, jnp.eye(history))
+        gram = Gram(matrix.astype(gram.matrix.dtype), gram.size)
+        coefficients = jax.vmap(lambda g: predict(g, horizon))(gram)
+        usable = finite & jnp.isfinite(coefficients).all(axis=(1, 2))
+
+        merged, accepted, errors, moves = [], [], [], []
+        leaves = zip(_leaves.float_leaves(params, params), updates, columns, groups, strict=True)
+        for index, (param, update, column, group) in enumerate(leaves):
+            proposal, jump = _propose(
+                param, update, column, coefficients[group], state.predictions, index
+            )
+            landing = _leaves.apply_update(param, jump)
+            mask = criterion(proposal) & usable[group] & jnp.isfinite(landing)
+            mask &= jnp.isfinite(proposal.move) & (proposal.move != 0)
+            merged.append(jnp.where(mask, jump, update))
+            accepted.append(jnp.sum(mask, dtype=jnp.int32))
+            errors.append(jnp.sum((proposal.path[0] - proposal.move) ** 2, dtype=matrix.dtype))
+            moves.append(jnp.sum(proposal.move**2, dtype=matrix.dtype))
+
+        accepted = jnp.stack(accepted).astype(jnp.float32)
+        sizes = jnp.array([column[-1].size for column in columns], jnp.float32)
+        return merged, state._replace(
+            predictions=optax.safe_increment(state.predictions),
+            last_prediction=state.snapshots_taken,
+            operators=jax.vmap(spectrum.operator)(gram),
+            leaf_mask_ratio=accepted / sizes,
+            mask_ratio=accepted.sum() / sizes.sum(),
+            prediction_error=_relative(jnp.stack(errors).sum(), jnp.stack(moves).sum()),
+        )
+
+    def take_snapshot(updates, state, params):
+        """Ends a snapshot period."""
+        period = state.snapshots_taken
+        due = (period >= max(start, history)) & (
+            (state.predictions == 0) | (period - state.last_prediction > interval)
+        )
+        updates, state = jax.lax.cond(
+            due,
+            lambda: make_prediction(updates, state, params),
+            lambda: (updates, state),
+        )
+        weights = list(map(_leaves.apply_update, _leaves.float_leaves(params, params), updates))
+        anchor, increments = _history.push(state.anchor, state.increments, weights)
+        return updates, state._replace(
+            pdt_count=jnp.zeros_like(state.pdt_count),
+            snapshots_taken=optax.safe_increment(period),
+            anchor=anchor,
+            increments=increments,
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del extra_args
+        if params is None:
+            raise ValueError(
+                "`params` must be passed to `update`: tx.update(grads, state, params); got None."
+            )
+        moving = _leaves.float_leaves(updates, params)
+        if not moving:
+            return updates, state
+        moving, state = jax.lax.cond(
+            state.pdt_count == snapshot_every - 1,
+            lambda: take_snapshot(moving, state, params),
+            lambda: (moving, state._replace(pdt_count=state.pdt_count + 1)),
+        )
+        return _leaves.replace_float_leaves(updates, params, moving), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _propose(param, update, column, coefficients, event, index):
+    """The proposal for one leaf, and the update that makes the whole jump."""
+    dtype, anchor = column[-1].dtype, column[-1]
+    target = _leaves.apply_update(param, update)
+    coefficients = coefficients.astype(dtype)
+    path = tuple(
+        functools.reduce(operator.add, [c * b for c, b in zip(row, column, strict=True)])
+        for row in coefficients
+    )
+    proposal = _criteria.Proposal(target.astype(dtype) - anchor, path, event, index)
+    return proposal, (path[-1] + (anchor - param.astype(dtype))).astype(update.dtype)
+
+
+def _relative(error: jax.Array, size: jax.Array) -> jax.Array:
+    """Ratio of two norms given squared; 0 / 0 is 0."""
+    ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
+    return jnp.where((size == 0) & (error > 0), jnp.inf, ratio).astype(jnp.float32)
+
+
+def _is_floating(dtype: Any) -> bool:
+    try:
+        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        return False
+
+
+def _check_int(name: str, value: Any, least: int) -> None:
+    try:
+        valid = not isinstance(value, bool) and operator.index(value) >= least
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")

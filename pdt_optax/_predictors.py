@@ -1,0 +1,220 @@
+"""Predictors: from the Gram matrix of the history to coefficients of its basis.
+
+A predictor is a function ``(gram, horizon) -> coefficients`` with coefficients
+of shape ``(horizon, h)``: the predicted displacement from the newest snapshot
+after ``k`` snapshots is ``D_k = sum_j coefficients[k - 1, j] * B_j`` in the basis
+``B = [delta_1, .., delta_{h-1}, s_h]`` (see :class:`pdt_optax.Gram`).
+"""
+
+from collections.abc import Callable
+import dataclasses
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pdt_optax import _dmd
+from pdt_optax._dmd import Gram
+
+Predictor = Callable[[Gram, int], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class DMD:
+    """A predictor by Dynamic Mode Decomposition; made by :func:`dmd` and :func:`affine_dmd`."""
+
+    svd_rank: int | float
+    exact: bool
+    affine: bool
+
+    def __post_init__(self):
+        rank = self.svd_rank
+        is_number = isinstance(rank, numbers.Real) and not isinstance(rank, bool)
+        if not is_number or not (rank == int(rank) >= -1 or 0 < rank < 1):
+            raise ValueError(
+                "`svd_rank` must be -1 (no truncation), 0 (Gavish-Donoho threshold), a positive "
+                f"int, or a float in (0, 1) (energy kept); got {rank!r}."
+            )
+
+    def _fit(self, gram: Gram) -> _dmd.Fit:
+        history = gram.matrix.shape[-1]
+        if self.affine:
+            increments = np.eye(history, history - 1)
+            x, y = increments[:, :-1], increments[:, 1:]
+            last = np.eye(history - 2)[-1]
+        else:
+            snapshots = _dmd.snapshot_coordinates(history)
+            rotation = _dmd.centering_rotation(history - 1)
+            x, y = snapshots[:, :-1] @ rotation, snapshots[:, 1:] @ rotation
+            x[-1, 1:] = y[-1, 1:] = 0.0
+            last = rotation[-1]
+        x, y, last = (jnp.asarray(a, gram.matrix.dtype) for a in (x, y, last))
+        return _dmd.fit(gram, x, y, last, svd_rank=self.svd_rank, exact=self.exact)
+
+    def __call__(self, gram: Gram, horizon: int) -> jax.Array:
+        coefficients = _dmd.displacements(self._fit(gram), horizon)
+        if not self.affine:
+            return coefficients
+        return jnp.cumsum(coefficients, axis=0) + last_increment()(gram, horizon)
+
+    def operator(self, gram: Gram) -> jax.Array:
+        """The fitted linear map, up to similarity.
+
+        Args:
+          gram: Gram matrix of the history, ``(h, h)``.
+
+        Returns:
+          Shape ``(h-1, h-1)``, zero outside the rank; its nonzero eigenvalues are
+          those of the DMD.
+        """
+        model = self._fit(gram)
+        operator = jnp.diag(model.kept.astype(model.change.dtype)) + model.change
+        missing = gram.matrix.shape[-1] - 1 - operator.shape[-1]
+        return jnp.pad(operator, (0, missing))
+
+
+def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
+    r"""Dynamic Mode Decomposition of the snapshots.
+
+    With :math:`X = [s_1, \dots, s_{h-1}] = U S V^\top` (truncated) and
+    :math:`Y = [s_2, \dots, s_h]`, the reduced operator
+    :math:`U^\top Y V S^{-1} = E \Lambda E^{-1}` gives the prediction
+
+    .. math::
+      p_k = s_h + \mathrm{Re}\,\Phi (\Lambda^k - I) \Phi^+ s_h.
+
+    Args:
+      svd_rank: truncation with PyDMD's meaning: -1 none, 0 the Gavish-Donoho
+        threshold, a positive int that many singular directions, a float in
+        (0, 1) the fraction of energy kept. Directions which the Gram matrix
+        cannot tell from zero in its precision are always left out.
+      exact: exact modes :math:`\Phi = Y V S^{-1} E` (Tu et al. 2014); if False
+        projected modes :math:`\Phi = U E`.
+
+    Returns:
+      A predictor.
+
+    Raises:
+      ValueError: if `svd_rank` has none of these forms.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import pdt_optax
+      >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
+      >>> gram = pdt_optax.Gram(
+      ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
+      ... )
+      >>> pdt_optax.linear()(gram, 2)
+      Array([[0.5, 0.5, 0. ],
+             [1. , 1. , 0. ]], dtype=float32)
+
+    References:
+      Schmid, `Dynamic mode decomposition of numerical and experimental data
+      <https://doi.org/10.1017/S0022112010001217>`_, 2010
+
+      Tu et al., `On dynamic mode decomposition: theory and applications
+      <https://arxiv.org/abs/1312.0041>`_, 2014
+    """
+    return DMD(svd_rank, exact, affine=False)
+
+
+def affine_dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
+    r"""Dynamic Mode Decomposition of the increments.
+
+    The DMD of :math:`\delta_1, \dots, \delta_{h-1}` predicts increments, whose
+    sums are the displacements. Fits :math:`s_{j+1} = A s_j + b`: coefficients of
+    the snapshots that sum to one, independent of where the origin lies.
+
+    Args:
+      svd_rank: as in :func:`pdt_optax.dmd`, for the increments.
+      exact: as in :func:`pdt_optax.dmd`.
+
+    Returns:
+      A predictor.
+
+    Raises:
+      ValueError: if `svd_rank` has none of its forms.
+
+    References:
+      Hirsh et al., `Centering data improves the dynamic mode decomposition
+      <https://arxiv.org/abs/1906.05973>`_, 2020
+    """
+    return DMD(svd_rank, exact, affine=True)
+
+
+def linear() -> Predictor:
+    """Straight line through the oldest and the newest snapshot.
+
+    ``D_k = k (s_h - s_1) / (h - 1)``. A control: what a prediction without any
+    dynamics achieves.
+
+    Returns:
+      A predictor.
+    """
+
+    def predict(gram: Gram, horizon: int) -> jax.Array:
+        history = gram.matrix.shape[-1]
+        slope = jnp.full(history, 1 / (history - 1), gram.matrix.dtype).at[-1].set(0)
+        return jnp.outer(_steps(gram, horizon), slope)
+
+    return predict
+
+
+def last_increment() -> Predictor:
+    """The last increment repeated: ``D_k = k (s_h - s_{h-1})``. A control.
+
+    Returns:
+      A predictor.
+    """
+
+    def predict(gram: Gram, horizon: int) -> jax.Array:
+        slope = jnp.zeros(gram.matrix.shape[-1], gram.matrix.dtype).at[-2].set(1)
+        return jnp.outer(_steps(gram, horizon), slope)
+
+    return predict
+
+
+def average() -> Predictor:
+    """The average of the held snapshots, whatever the horizon.
+
+    ``D_k = mean(s_1, .., s_h) - s_h``. A control.
+
+    Returns:
+      A predictor.
+
+    References:
+      Kaddour, `Stop Wasting My Time! Saving Days of ImageNet and BERT Training
+      with Latest Weight Averaging <https://arxiv.org/abs/2209.14981>`_, 2022
+    """
+
+    def predict(gram: Gram, horizon: int) -> jax.Array:
+        history = gram.matrix.shape[-1]
+        to_mean = -np.arange(1, history + 1) / history
+        to_mean[-1] = 0.0
+        return jnp.broadcast_to(jnp.asarray(to_mean, gram.matrix.dtype), (horizon, history))
+
+    return predict
+
+
+def _steps(gram: Gram, horizon: int) -> jax.Array:
+    return jnp.arange(1, horizon + 1, dtype=gram.matrix.dtype)
+
+
+def resolve(predictor: str | Predictor, svd_rank: int | float) -> Predictor:
+    """The predictor of that name, or the function itself."""
+    named = {
+        "dmd": lambda: dmd(svd_rank),
+        "affine_dmd": lambda: affine_dmd(svd_rank),
+        "linear": linear,
+        "last_increment": last_increment,
+        "average": average,
+    }
+    if isinstance(predictor, str) and predictor in named:
+        return named[predictor]()
+    if not callable(predictor):
+        raise ValueError(
+            f"`predictor` must be one of {', '.join(map(repr, named))}, or a function "
+            f"(gram, horizon) -> coefficients; got {predictor!r}."
+        )
+    return predictor
