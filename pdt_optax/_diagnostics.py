@@ -73,13 +73,14 @@ def metrics(opt_state: Any) -> Metrics:
     modulus = jnp.abs(eigenvalues)
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
     structure = jax.tree.structure(state.anchor)
+    per_leaf = list(jnp.moveaxis(jnp.asarray(state.leaf_mask_ratio), -1, 0))
     history = len(state.increments) + 1
     return Metrics(
         snapshots=jnp.minimum(state.snapshots_taken, history),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
         mask_ratio=state.mask_ratio,
-        mask_ratio_per_leaf=jax.tree.unflatten(structure, list(state.leaf_mask_ratio)),
+        mask_ratio_per_leaf=jax.tree.unflatten(structure, per_leaf),
         prediction_error=state.prediction_error,
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pdt_optax._svd import least_squares, svd
+
 
 class Gram(NamedTuple):
     r"""Inner products of a weight history.
@@ -98,11 +100,10 @@ def fit(
     history = x.shape[0]
 
     norms = _nonzero(jnp.sqrt(jnp.diagonal(gram.matrix)))
-    values, vectors = jnp.linalg.eigh(gram.matrix / jnp.outer(norms, norms))
-    factor = jnp.outer(jnp.sqrt(jnp.maximum(values, 0)), norms) * vectors.T
+    _, values, vectors = svd(gram.matrix / jnp.outer(norms, norms))
+    factor = jnp.outer(jnp.sqrt(values), norms) * vectors.T
 
-    u, s, vt = jnp.linalg.svd(factor @ x, full_matrices=False)
-    v = vt.T
+    u, s, v = svd(factor @ x)
     noise = history * eps * jnp.sum((norms[:, None] * (x @ v)) ** 2, axis=0)
     kept = _within_rank(s, svd_rank, gram.size) & (s**2 > noise)
     v = jnp.where(kept[None], v, 0)
@@ -111,10 +112,8 @@ def fit(
 
     if exact:
         modes = y @ v
-        image = factor @ modes
-        scale = _nonzero(jnp.linalg.norm(image, axis=0))
-        discarded = factor @ (y @ (last - v @ (v.T @ last)))
-        correction = jnp.linalg.pinv(image / scale[None], rtol=history * eps) @ discarded / scale
+        discarded = y @ (last - v @ (v.T @ last))
+        correction = least_squares(factor @ modes, factor @ discarded)
     else:
         modes = x @ v
         correction = inverse @ (u.T @ (factor @ ((y - x) @ last)))

@@ -20,7 +20,8 @@ def is_float(leaf: Any) -> bool:
 
 def compute_dtype(*leaves: Any) -> np.dtype:
     """At least float32, float64 if a leaf has it."""
-    return jnp.result_type(jnp.float32, *map(leaf_dtype, leaves))
+    double = any(leaf_dtype(leaf) == jnp.float64 for leaf in leaves)
+    return jnp.dtype(jnp.float64 if double else jnp.float32)
 
 
 def float_leaves(tree: Any, like: Any) -> list[jax.Array]:

@@ -187,6 +187,7 @@ def pdt(
         gram = Gram(matrix.astype(gram.matrix.dtype), gram.size)
         coefficients = jax.vmap(lambda g: predict(g, horizon))(gram)
         usable = finite & jnp.isfinite(coefficients).all(axis=(1, 2))
+        operators = jax.vmap(spectrum.operator)(gram)
 
         merged, accepted, errors, moves = [], [], [], []
         leaves = zip(_leaves.float_leaves(params, params), updates, columns, groups, strict=True)
@@ -207,7 +208,7 @@ def pdt(
         return merged, state._replace(
             predictions=optax.safe_increment(state.predictions),
             last_prediction=state.snapshots_taken,
-            operators=jax.vmap(spectrum.operator)(gram),
+            operators=jnp.where(jnp.isfinite(operators), operators, 0),
             leaf_mask_ratio=accepted / sizes,
             mask_ratio=accepted.sum() / sizes.sum(),
             prediction_error=_relative(jnp.stack(errors).sum(), jnp.stack(moves).sum()),

@@ -31,7 +31,7 @@ class DMD:
     def __post_init__(self):
         rank = self.svd_rank
         is_number = isinstance(rank, numbers.Real) and not isinstance(rank, bool)
-        if not is_number or not (rank == int(rank) >= -1 or 0 < rank < 1):
+        if not is_number or not (0 < rank < 1 or rank in range(-1, 2**31)):
             raise ValueError(
                 "`svd_rank` must be -1 (no truncation), 0 (Gavish-Donoho threshold), a positive "
                 f"int, or a float in (0, 1) (energy kept); got {rank!r}."

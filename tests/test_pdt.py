@@ -1,0 +1,437 @@
+"""The transform: when it acts, what it leaves alone, what it never lets through."""
+
+import functools
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pdt_optax
+
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.1),
+    "momentum": optax.sgd(0.1, momentum=0.9),
+    "nesterov": optax.sgd(0.1, momentum=0.9, nesterov=True),
+    "adam": optax.adam(1e-2),
+    "adamw": optax.adamw(1e-2),
+    "rmsprop": optax.rmsprop(1e-2),
+    "adagrad": optax.adagrad(1e-2),
+    "lamb": optax.lamb(1e-2),
+    "lion": optax.lion(1e-3),
+    "muon": optax.contrib.muon(1e-2),
+}
+
+
+def reject_all(proposal):
+    return jnp.zeros(proposal.move.shape, bool)
+
+
+def initial_params(dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(0), 2)
+    return {
+        "dense": {
+            "kernel": jax.random.normal(keys[0], (20, 8), dtype) / 4,
+            "bias": jnp.zeros(8, dtype),
+        },
+        "scale": jax.random.normal(keys[1], (8,), dtype),
+    }
+
+
+@jax.jit
+def gradient(params):
+    """Of a smooth non-quadratic loss."""
+    inputs = jax.random.normal(jax.random.key(2), (32, 20))
+    targets = jax.random.normal(jax.random.key(3), (32, 8))
+
+    def loss(params):
+        params = jax.tree.map(lambda p: p.astype(jnp.float32), params)
+        hidden = jnp.tanh(inputs @ params["dense"]["kernel"] + params["dense"]["bias"][None])
+        return jnp.mean((hidden * params["scale"][None] - targets) ** 2)
+
+    return jax.grad(loss)(params)
+
+
+def train(tx, steps, params=None):
+    params = initial_params() if params is None else params
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    states = []
+    for _ in range(steps):
+        updates, state = update(gradient(params), state, params)
+        params = optax.apply_updates(params, updates)
+        states.append(state)
+    return params, states
+
+
+def prediction_periods(states, snapshot_every=1):
+    counts = [int(pdt_optax.metrics(state).predictions) for state in states]
+    steps = np.flatnonzero(np.diff([0, *counts])) + 1
+    assert all(steps % snapshot_every == 0)
+    return list(steps // snapshot_every)
+
+
+def test_defaults_make_23_predictions_in_50_epochs():
+    tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(snapshot_every=2))
+    _, states = train(tx, 100)
+    assert prediction_periods(states, snapshot_every=2) == list(range(5, 50, 2))
+    assert len(range(5, 50, 2)) == 23
+
+
+@pytest.mark.parametrize(
+    ("options", "periods"),
+    [
+        ({"interval": 0}, [5, 6, 7, 8, 9, 10, 11, 12]),
+        ({"interval": 3}, [5, 9]),
+        ({"start": 1, "history": 3}, [3, 5, 7, 9, 11]),
+        ({"start": 8}, [8, 10, 12]),
+        ({"history": 7}, [7, 9, 11]),
+    ],
+)
+def test_schedule(options, periods):
+    tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(1, **options))
+    _, states = train(tx, 12)
+    assert prediction_periods(states) == periods
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_bit_identical_to_the_optimizer_where_all_is_rejected(name):
+    tx = optax.chain(OPTIMIZERS[name], pdt_optax.pdt(3, criteria=reject_all, interval=0))
+    params, states = train(tx, 200)
+    expected, _ = train(OPTIMIZERS[name], 200)
+    chex.assert_trees_all_equal(params, expected)
+    assert pdt_optax.metrics(states[-1]).predictions == 62
+    assert pdt_optax.metrics(states[-1]).rejected
+
+
+WHOLE_STEP = """
+import jax, optax, pdt_optax, test_pdt
+for name, optimizer in test_pdt.OPTIMIZERS.items():
+  def train(tx):
+    params = test_pdt.initial_params()
+    def step(carry, _):
+      params, state = carry
+      updates, state = tx.update(test_pdt.gradient(params), state, params)
+      return (optax.apply_updates(params, updates), state), None
+    return jax.jit(lambda c: jax.lax.scan(step, c, length=200))((params, tx.init(params)))[0][0]
+  pdt = pdt_optax.pdt(3, criteria=test_pdt.reject_all, interval=0)
+  same = jax.tree.map(lambda a, b: bool((a == b).all()),
+                      train(optimizer), train(optax.chain(optimizer, pdt)))
+  assert all(jax.tree.leaves(same)), (name, same)
+  print("same", name)
+"""
+
+
+def test_whole_compiled_step_is_bit_identical_without_fused_multiply_add():
+    """With it, XLA rounds ``params + lr * gradient`` once if both are in one loop."""
+    result = subprocess.run(
+        [sys.executable, "-c", WHOLE_STEP],
+        cwd=__file__.rsplit("/", 1)[0],
+        env={"XLA_FLAGS": "--xla_cpu_max_isa=AVX", "JAX_PLATFORMS": "cpu", "PYTHONPATH": ".."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [word for name in OPTIMIZERS for word in ("same", name)]
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_unusable_coefficients_leave_the_optimizer_bit_for_bit(bad):
+    def predictor(gram, horizon):
+        return jnp.full((horizon, gram.matrix.shape[-1]), bad, gram.matrix.dtype)
+
+    tx = pdt_optax.pdt(2, predictor=predictor, criteria=pdt_optax.accept_all(), interval=0)
+    params, states = train(optax.chain(optax.adam(1e-2), tx), 40)
+    expected, _ = train(optax.adam(1e-2), 40)
+    chex.assert_trees_all_equal(params, expected)
+    assert pdt_optax.metrics(states[-1]).rejected
+
+
+def test_overflowing_coordinates_are_rejected_one_by_one():
+    """Three times the weight is beyond float16 for one leaf."""
+    params = {"small": jnp.ones(3, jnp.float16), "large": jnp.full(3, 3e4, jnp.float16)}
+
+    def predictor(gram, horizon):
+        return jnp.zeros((horizon, gram.matrix.shape[-1])).at[:, -1].set(2.0)
+
+    tx = pdt_optax.pdt(1, predictor=predictor, criteria=pdt_optax.accept_all(), interval=0)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    own = {"small": jnp.full(3, 0.5, jnp.float16), "large": jnp.full(3, 32, jnp.float16)}
+    for _ in range(5):
+        updates, state = update(own, state, params)
+        params = optax.apply_updates(params, updates)
+    assert list(updates["small"]) == [6.0] * 3
+    assert list(params["small"]) == [9.0] * 3
+    assert list(updates["large"]) == [32.0] * 3
+    ratios = pdt_optax.metrics(state).mask_ratio_per_leaf
+    assert (float(ratios["small"]), float(ratios["large"])) == (1.0, 0.0)
+    assert pdt_optax.metrics(state).mask_ratio == 0.5
+
+
+def test_a_coordinate_that_did_not_move_is_never_accepted():
+    tx = pdt_optax.pdt(1, criteria=pdt_optax.accept_all(), predictor="linear", interval=0)
+    params = jnp.arange(1.0, 7.0)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for step in range(6):
+        updates = jnp.where(jnp.arange(6) < 2 if step == 5 else jnp.full(6, True), 0.1, 0.0)
+        updates, state = update(updates, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(np.asarray(updates) != 0, [True] * 2 + [False] * 4)
+    assert float(pdt_optax.metrics(state).mask_ratio) == pytest.approx(2 / 6)
+
+
+def test_an_optimizer_that_diverged_is_not_hidden():
+    tx = pdt_optax.pdt(1, criteria=pdt_optax.accept_all(), predictor="linear", interval=0)
+    params = jnp.arange(1.0, 4.0)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for step in range(7):
+        bad = jnp.array([jnp.nan, 0.1, jnp.inf]) if step == 6 else jnp.full(3, 0.1)
+        updates, state = update(bad, state, params)
+        if step < 6:
+            params = optax.apply_updates(params, updates)
+    assert jnp.isnan(updates[0])
+    assert jnp.isinf(updates[2])
+    assert jnp.isfinite(updates[1])
+
+
+def test_nothing_is_accepted_once_a_snapshot_is_not_finite():
+    tx = pdt_optax.pdt(1, criteria=pdt_optax.accept_all(), interval=0)
+    params = jnp.arange(1.0, 4.0)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    updates, state = update(jnp.array([jnp.nan, 1.0, 1.0]), state, params)
+    for _ in range(8):
+        updates, state = update(jnp.full(3, 0.1), state, params)
+        np.testing.assert_array_equal(updates, np.full(3, 0.1, np.float32))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_dtype_of_parameters_is_kept(dtype):
+    params = initial_params(dtype)
+    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(2))
+    trained, states = train(tx, 14, params)
+    assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(trained))
+    chex.assert_tree_all_finite(trained)
+    assert states[-1][-1].operators.dtype == jnp.float32
+    assert pdt_optax.metrics(states[-1]).mask_ratio > 0
+
+
+def test_mixed_dtypes_and_leaves_that_are_not_floating_point():
+    params = {
+        "half": jnp.ones(4, jnp.bfloat16),
+        "single": jnp.ones(4),
+        "step": jnp.array(7),
+        "frozen": jnp.array([True, False]),
+        "key": jax.random.key(0),
+        "nothing": None,
+    }
+    updates = {
+        "half": jnp.full(4, -0.125, jnp.bfloat16),
+        "single": jnp.full(4, -0.125),
+        "step": jnp.array(1),
+        "frozen": jnp.array([False, False]),
+        "key": jax.random.key(1),
+        "nothing": None,
+    }
+    tx = pdt_optax.pdt(1, predictor="linear", criteria=pdt_optax.accept_all(), interval=0)
+    state = tx.init(params)
+    for _ in range(5):
+        result, state = jax.jit(tx.update)(updates, state, params)
+    assert result["step"] == 1
+    assert not result["frozen"].any()
+    assert jax.random.key_data(result["key"]).tolist() == [0, 1]
+    assert result["nothing"] is None
+    assert result["half"].dtype == jnp.bfloat16
+    per_leaf = pdt_optax.metrics(state).mask_ratio_per_leaf
+    assert sorted(jax.tree.leaves(per_leaf)) == [0.0, 0.0]
+    assert isinstance(per_leaf["step"], optax.MaskedNode)
+
+
+def test_without_floating_point_leaves_nothing_happens():
+    tx = pdt_optax.pdt(1)
+    state = tx.init({"step": jnp.array(1)})
+    updates, state = tx.update({"step": jnp.array(1)}, state, {"step": jnp.array(1)})
+    assert updates == {"step": 1}
+
+
+def test_history_holds_the_merged_weights():
+    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(3, interval=0, history=4))
+    params = initial_params()
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    snapshots = [params]
+    for step in range(1, 31):
+        updates, state = update(gradient(params), state, params)
+        params = optax.apply_updates(params, updates)
+        if step % 3 == 0:
+            snapshots.append(params)
+    anchor, increments = state[-1].anchor, state[-1].increments
+    chex.assert_trees_all_equal(anchor, snapshots[-1])
+    assert len(increments) == 3
+    for increment, old, new in zip(increments, snapshots[-4:], snapshots[-3:], strict=False):
+        chex.assert_trees_all_equal(increment, jax.tree.map(jnp.subtract, new, old))
+    assert pdt_optax.metrics(state).snapshots == 4
+
+
+def test_history_dtype():
+    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(2, history_dtype="bfloat16"))
+    params, states = train(tx, 20)
+    state = states[-1][-1]
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(state.increments))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.anchor))
+    chex.assert_trees_all_equal(state.anchor, params)
+    assert pdt_optax.metrics(states[-1]).mask_ratio > 0
+
+
+def test_state_never_changes_its_type():
+    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(2, interval=0))
+    params = initial_params()
+    before = tx.init(params)
+    traces = []
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state):
+        traces.append(1)
+        updates, state = tx.update(gradient(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    expected = jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), before)
+    state = before
+    for _ in range(30):
+        params, state = step(params, state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state) == expected
+    assert not any(x.weak_type for x in jax.tree.leaves(state))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("scope", ["global", "leaf"])
+def test_init_on_shapes_agrees_with_init_on_arrays(scope):
+    tx = pdt_optax.pdt(2, scope=scope)
+    params = initial_params()
+    abstract = jax.eval_shape(tx.init, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(tx.init(jax.eval_shape(lambda: params)), abstract)
+    chex.assert_trees_all_equal_shapes_and_dtypes(tx.init(params), abstract)
+
+
+def test_groups_do_not_see_each_other():
+    """A leaf of its own group gets what it would get alone."""
+    labels = {"dense": "a", "scale": "b"}
+    options = {"criteria": "bounded", "history": 4}
+    both = pdt_optax.pdt(1, scope=labels, **options)
+    alone = pdt_optax.pdt(1, **options)
+    params = initial_params()
+    state, alone_state = both.init(params), alone.init(params["scale"])
+    update, update_alone = jax.jit(both.update), jax.jit(alone.update)
+    for step in range(8):
+        grads = jax.tree.map(lambda g, step=step: -0.1 * g * 0.9**step, gradient(params))
+        updates, state = update(grads, state, params)
+        expected, alone_state = update_alone(grads["scale"], alone_state, params["scale"])
+        np.testing.assert_allclose(updates["scale"], expected, rtol=1e-5)
+        params = optax.apply_updates(params, updates)
+    assert state.operators.shape == (2, 3, 3)
+
+
+def test_scope_as_function_equals_labels_and_leaf_equals_distinct_labels():
+    labels = {"dense": {"kernel": "a", "bias": "b"}, "scale": "c"}
+    results = [
+        train(optax.chain(optax.sgd(0.1), pdt_optax.pdt(2, scope=scope, interval=0)), 20)[0]
+        for scope in ("leaf", labels, lambda params: labels)
+    ]
+    chex.assert_trees_all_equal(*results)
+
+
+def test_coefficients_of_a_frozen_group_are_finite():
+    params = {"frozen": jnp.ones(5), "moving": jnp.ones(5)}
+    tx = pdt_optax.pdt(1, scope="leaf", interval=0)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for step in range(9):
+        updates = {"frozen": jnp.zeros(5), "moving": jnp.full(5, -0.1 * 0.8**step)}
+        updates, state = update(updates, state, params)
+        params = optax.apply_updates(params, updates)
+    metrics = pdt_optax.metrics(state)
+    assert metrics.mask_ratio_per_leaf["frozen"] == 0.0
+    assert jnp.isfinite(metrics.eigenvalues).all()
+    np.testing.assert_array_equal(params["frozen"], np.ones(5))
+
+
+def test_metrics_in_any_optax_state_and_under_jit():
+    params = initial_params()
+    inner = optax.chain(optax.adam(1e-2), pdt_optax.pdt(1, scope="leaf", interval=0))
+    tx = optax.apply_if_finite(optax.named_chain(("a", inner)), 3)
+    _, states = train(tx, 9, params)
+    outside = pdt_optax.metrics(states[-1])
+    inside = jax.jit(pdt_optax.metrics)(states[-1])
+    assert outside.predictions == 5
+    assert outside.last_prediction == 9
+    assert outside.eigenvalues.shape == (3, 4)
+    assert jax.tree.structure(outside.mask_ratio_per_leaf) == jax.tree.structure(params)
+    np.testing.assert_allclose(inside.spectral_radius, outside.spectral_radius, rtol=1e-4)
+    total = sum(
+        float(ratio) * leaf.size
+        for ratio, leaf in zip(
+            jax.tree.leaves(outside.mask_ratio_per_leaf), jax.tree.leaves(params), strict=True
+        )
+    )
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert float(outside.mask_ratio) == pytest.approx(total / size, rel=1e-6)
+
+
+def test_metrics_over_vmapped_seeds():
+    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(1, criteria="bounded"))
+
+    def run(scale):
+        params = jax.tree.map(lambda p: p * scale, initial_params())
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(gradient(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), length=8)[0]
+
+    scales = jnp.array([0.5, 1.0])
+    params, state = jax.jit(jax.vmap(run))(scales)
+    metrics = pdt_optax.metrics(state)
+    assert metrics.mask_ratio_per_leaf["scale"].shape == (2,)
+    single, _ = jax.jit(run)(scales[1])
+    chex.assert_trees_all_close(jax.tree.map(lambda p: p[1], params), single, rtol=5e-3, atol=1e-4)
+
+
+def test_metrics_without_or_with_several_states():
+    params = initial_params()
+    with pytest.raises(ValueError, match="exactly one PDTState, got 0"):
+        pdt_optax.metrics(optax.adam(1e-3).init(params))
+    twice = optax.chain(pdt_optax.pdt(2), pdt_optax.pdt(3))
+    with pytest.raises(ValueError, match="exactly one PDTState, got 2"):
+        pdt_optax.metrics(twice.init(params))
+
+
+def test_extra_arguments_are_ignored():
+    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(2))
+    params = jnp.ones(3)
+    updates, _ = tx.update(jnp.ones(3), tx.init(params), params, value=1.0, unknown="x")
+    np.testing.assert_array_equal(updates, np.full(3, -0.1, np.float32))
+
+
+@pytest.mark.parametrize("criteria", ["paper", "bounded", "reference"])
+@pytest.mark.parametrize("predictor", ["dmd", "affine_dmd", "linear", "last_increment", "average"])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_no_silent_dtype_promotion(predictor, criteria, dtype):
+    tx = pdt_optax.pdt(1, history=3, start=3, predictor=predictor, criteria=criteria)
+    params = {"a": jnp.arange(1, 5, dtype=dtype), "b": jnp.ones((2, 2), dtype)}
+    updates = jax.tree.map(lambda p: p / 16, params)
+    with jax.numpy_dtype_promotion("strict"):
+        state = tx.init(params)
+        update = jax.jit(tx.update)
+        for _ in range(4):
+            updates, state = update(updates, state, params)
+    assert pdt_optax.metrics(state).predictions == 1
