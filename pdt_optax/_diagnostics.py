@@ -67,24 +67,25 @@ def metrics(opt_state: Any) -> Metrics:
       {'w': Array(0., dtype=float32)}
     """
     state = find(opt_state)
-    traced = isinstance(state.operators, Tracer)
+    report = state.report
+    traced = isinstance(report.operators, Tracer)
     eigvals = jnp.linalg.eigvals if traced else np.linalg.eigvals
-    eigenvalues = jnp.asarray(eigvals(state.operators) + 0j)
+    eigenvalues = jnp.asarray(eigvals(report.operators) + 0j)
     modulus = jnp.abs(eigenvalues)
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
     structure = jax.tree.structure(state.anchor)
-    per_leaf = list(jnp.moveaxis(jnp.asarray(state.leaf_mask_ratio), -1, 0))
+    per_leaf = list(jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0))
     history = len(state.increments) + 1
     return Metrics(
         snapshots=jnp.minimum(state.snapshots_taken, history),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
-        mask_ratio=state.mask_ratio,
+        mask_ratio=report.mask_ratio,
         mask_ratio_per_leaf=jax.tree.unflatten(structure, per_leaf),
-        prediction_error=state.prediction_error,
+        prediction_error=report.prediction_error,
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),
-        rejected=(state.predictions > 0) & (state.mask_ratio == 0),
+        rejected=(state.predictions > 0) & (report.mask_ratio == 0),
     )
 
 

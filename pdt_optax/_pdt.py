@@ -13,11 +13,27 @@ from pdt_optax import _criteria, _history, _leaves, _predictors
 from pdt_optax._dmd import Gram
 
 
+class PredictionReport(NamedTuple):
+    """What the last prediction was like; zeros before the first.
+
+    ``G`` is the number of groups of leaves (`scope`), ``L`` that of floating-point
+    leaves, ``h`` the history.
+
+    Attributes:
+      operators: shape ``(G, h-1, h-1)``, the DMD operators.
+      leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
+      mask_ratio: float32, accepted share of all coordinates.
+      prediction_error: float32, ``||p_1 - w_opt|| / ||d||``.
+    """
+
+    operators: jax.Array
+    leaf_mask_ratio: jax.Array
+    mask_ratio: jax.Array
+    prediction_error: jax.Array
+
+
 class PDTState(NamedTuple):
     """State of :func:`pdt_optax.pdt`.
-
-    ``L`` is the number of floating-point leaves, ``G`` the number of groups of
-    leaves (`scope`), ``h`` the history.
 
     Attributes:
       pdt_count: int32, update calls since the last snapshot.
@@ -26,10 +42,7 @@ class PDTState(NamedTuple):
       last_prediction: int32, snapshot period of the last prediction; 0 if none.
       anchor: the newest snapshot, a tree like the parameters.
       increments: ``h - 1`` trees like the parameters, oldest first.
-      operators: shape ``(G, h-1, h-1)``, the DMD operators at the last prediction.
-      leaf_mask_ratio: float32, shape ``(L,)``, at the last prediction.
-      mask_ratio: float32, over all coordinates, at the last prediction.
-      prediction_error: float32, ``||p_1 - w_opt|| / ||d||`` at the last prediction.
+      report: of the last prediction; read by :func:`pdt_optax.metrics`.
     """
 
     pdt_count: jax.Array
@@ -38,10 +51,7 @@ class PDTState(NamedTuple):
     last_prediction: jax.Array
     anchor: Any
     increments: tuple[Any, ...]
-    operators: jax.Array
-    leaf_mask_ratio: jax.Array
-    mask_ratio: jax.Array
-    prediction_error: jax.Array
+    report: PredictionReport
 
 
 def pdt(
@@ -171,10 +181,12 @@ def pdt(
             last_prediction=jnp.zeros([], jnp.int32),
             anchor=anchor,
             increments=increments,
-            operators=jnp.zeros((num_groups, history - 1, history - 1), dtype),
-            leaf_mask_ratio=jnp.zeros(len(leaves), jnp.float32),
-            mask_ratio=jnp.zeros([], jnp.float32),
-            prediction_error=jnp.zeros([], jnp.float32),
+            report=PredictionReport(
+                operators=jnp.zeros((num_groups, history - 1, history - 1), dtype),
+                leaf_mask_ratio=jnp.zeros(len(leaves), jnp.float32),
+                mask_ratio=jnp.zeros([], jnp.float32),
+                prediction_error=jnp.zeros([], jnp.float32),
+            ),
         )
 
     def make_prediction(updates, state, params):
@@ -205,33 +217,11 @@ def pdt(
 
         accepted = jnp.stack(accepted).astype(jnp.float32)
         sizes = jnp.array([column[-1].size for column in columns], jnp.float32)
-        return merged, state._replace(
-            predictions=optax.safe_increment(state.predictions),
-            last_prediction=state.snapshots_taken,
+        return merged, PredictionReport(
             operators=jnp.where(jnp.isfinite(operators), operators, 0),
             leaf_mask_ratio=accepted / sizes,
             mask_ratio=accepted.sum() / sizes.sum(),
             prediction_error=_relative(jnp.stack(errors).sum(), jnp.stack(moves).sum()),
-        )
-
-    def take_snapshot(updates, state, params):
-        """Ends a snapshot period."""
-        period = state.snapshots_taken
-        due = (period >= max(start, history)) & (
-            (state.predictions == 0) | (period - state.last_prediction > interval)
-        )
-        updates, state = jax.lax.cond(
-            due,
-            lambda: make_prediction(updates, state, params),
-            lambda: (updates, state),
-        )
-        weights = list(map(_leaves.apply_update, _leaves.float_leaves(params, params), updates))
-        anchor, increments = _history.push(state.anchor, state.increments, weights)
-        return updates, state._replace(
-            pdt_count=jnp.zeros_like(state.pdt_count),
-            snapshots_taken=optax.safe_increment(period),
-            anchor=anchor,
-            increments=increments,
         )
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -243,12 +233,35 @@ def pdt(
         moving = _leaves.float_leaves(updates, params)
         if not moving:
             return updates, state
-        moving, state = jax.lax.cond(
-            state.pdt_count == snapshot_every - 1,
-            lambda: take_snapshot(moving, state, params),
-            lambda: (moving, state._replace(pdt_count=state.pdt_count + 1)),
+        period = state.snapshots_taken
+        ends = state.pdt_count == snapshot_every - 1
+        predicts = (
+            ends
+            & (period >= max(start, history))
+            & ((state.predictions == 0) | (period - state.last_prediction > interval))
         )
-        return _leaves.replace_float_leaves(updates, params, moving), state
+        moving, report = _once_if(
+            predicts,
+            lambda carry: make_prediction(carry[0], state, params),
+            (moving, state.report),
+        )
+        weights = list(map(_leaves.apply_update, _leaves.float_leaves(params, params), moving))
+        anchor, increments = _once_if(
+            ends,
+            lambda held: _history.push(held[0], held[1], weights),
+            (state.anchor, state.increments),
+        )
+        return _leaves.replace_float_leaves(updates, params, moving), PDTState(
+            pdt_count=jnp.where(ends, 0, state.pdt_count + 1),
+            snapshots_taken=jnp.where(ends, optax.safe_increment(period), period),
+            predictions=jnp.where(
+                predicts, optax.safe_increment(state.predictions), state.predictions
+            ),
+            last_prediction=jnp.where(predicts, period, state.last_prediction),
+            anchor=anchor,
+            increments=increments,
+            report=report,
+        )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -264,6 +277,19 @@ def _propose(param, update, column, coefficients, event, index):
     )
     proposal = _criteria.Proposal(target.astype(dtype) - anchor, path, event, index)
     return proposal, (path[-1] + (anchor - param.astype(dtype))).astype(update.dtype)
+
+
+def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
+    """``fn(operand) if pred else operand``, in place.
+
+    A loop of at most one turn: XLA copies what passes through a conditional, but
+    updates a loop's carry where it lies.
+    """
+    return jax.lax.while_loop(
+        lambda carry: carry[0],
+        lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
+        (pred, operand),
+    )[1]
 
 
 def _relative(error: jax.Array, size: jax.Array) -> jax.Array:

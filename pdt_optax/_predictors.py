@@ -53,7 +53,8 @@ class DMD:
         return _dmd.fit(gram, x, y, last, svd_rank=self.svd_rank, exact=self.exact)
 
     def __call__(self, gram: Gram, horizon: int) -> jax.Array:
-        coefficients = _dmd.displacements(self._fit(gram), horizon)
+        with jax.default_matmul_precision("highest"):
+            coefficients = _dmd.displacements(self._fit(gram), horizon)
         if not self.affine:
             return coefficients
         return jnp.cumsum(coefficients, axis=0) + last_increment()(gram, horizon)
@@ -68,7 +69,8 @@ class DMD:
           Shape ``(h-1, h-1)``, zero outside the rank; its nonzero eigenvalues are
           those of the DMD.
         """
-        model = self._fit(gram)
+        with jax.default_matmul_precision("highest"):
+            model = self._fit(gram)
         operator = jnp.diag(model.kept.astype(model.change.dtype)) + model.change
         missing = gram.matrix.shape[-1] - 1 - operator.shape[-1]
         return jnp.pad(operator, (0, missing))

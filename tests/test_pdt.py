@@ -220,7 +220,7 @@ def test_dtype_of_parameters_is_kept(dtype):
     trained, states = train(tx, 14, params)
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(trained))
     chex.assert_tree_all_finite(trained)
-    assert states[-1][-1].operators.dtype == jnp.float32
+    assert states[-1][-1].report.operators.dtype == jnp.float32
     assert pdt_optax.metrics(states[-1]).mask_ratio > 0
 
 
@@ -336,7 +336,7 @@ def test_groups_do_not_see_each_other():
         expected, alone_state = update_alone(grads["scale"], alone_state, params["scale"])
         np.testing.assert_allclose(updates["scale"], expected, rtol=1e-5)
         params = optax.apply_updates(params, updates)
-    assert state.operators.shape == (2, 3, 3)
+    assert state.report.operators.shape == (2, 3, 3)
 
 
 def test_scope_as_function_equals_labels_and_leaf_equals_distinct_labels():
