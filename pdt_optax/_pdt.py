@@ -151,7 +151,7 @@ def pdt(
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
     predict = _predictors.resolve(predictor, dmd.svd_rank)
-    spectrum = predict if isinstance(predict, _predictors.DMD) else dmd
+    is_dmd = isinstance(predict, _predictors.DMD)
     if isinstance(scope, str) and scope not in ("global", "leaf"):
         raise ValueError(
             "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
@@ -189,6 +189,12 @@ def pdt(
             ),
         )
 
+    def analyse(gram):
+        """Coefficients of one group and, for its spectrum, a DMD operator."""
+        if is_dmd:
+            return predict.solve(gram, horizon)
+        return predict(gram, horizon), dmd.solve(gram, 1)[1]
+
     def make_prediction(updates, state, params):
         """Replaces the updates of the accepted coordinates."""
         groups, num_groups = _leaves.groups(scope, params)
@@ -197,9 +203,8 @@ def pdt(
         finite = jnp.isfinite(gram.matrix).all(axis=(1, 2))
         matrix = jnp.where(finite[:, None, None], gram.matrix, jnp.eye(history))
         gram = Gram(matrix.astype(gram.matrix.dtype), gram.size)
-        coefficients = jax.vmap(lambda g: predict(g, horizon))(gram)
+        coefficients, operators = jax.vmap(analyse)(gram)
         usable = finite & jnp.isfinite(coefficients).all(axis=(1, 2))
-        operators = jax.vmap(spectrum.operator)(gram)
 
         merged, accepted, errors, moves = [], [], [], []
         leaves = zip(_leaves.float_leaves(params, params), updates, columns, groups, strict=True)

@@ -53,27 +53,27 @@ class DMD:
         return _dmd.fit(gram, x, y, last, svd_rank=self.svd_rank, exact=self.exact)
 
     def __call__(self, gram: Gram, horizon: int) -> jax.Array:
-        with jax.default_matmul_precision("highest"):
-            coefficients = _dmd.displacements(self._fit(gram), horizon)
-        if not self.affine:
-            return coefficients
-        return jnp.cumsum(coefficients, axis=0) + last_increment()(gram, horizon)
+        return self.solve(gram, horizon)[0]
 
-    def operator(self, gram: Gram) -> jax.Array:
-        """The fitted linear map, up to similarity.
+    def solve(self, gram: Gram, horizon: int) -> tuple[jax.Array, jax.Array]:
+        """Coefficients, and the fitted linear map up to similarity.
 
         Args:
           gram: Gram matrix of the history, ``(h, h)``.
+          horizon: number of snapshots ahead.
 
         Returns:
-          Shape ``(h-1, h-1)``, zero outside the rank; its nonzero eigenvalues are
-          those of the DMD.
+          Coefficients ``(horizon, h)`` and the operator ``(h-1, h-1)``, which is zero
+          outside the rank and has the eigenvalues of the DMD.
         """
         with jax.default_matmul_precision("highest"):
             model = self._fit(gram)
+            coefficients = _dmd.displacements(model, horizon)
+        if self.affine:
+            coefficients = jnp.cumsum(coefficients, axis=0) + last_increment()(gram, horizon)
         operator = jnp.diag(model.kept.astype(model.change.dtype)) + model.change
         missing = gram.matrix.shape[-1] - 1 - operator.shape[-1]
-        return jnp.pad(operator, (0, missing))
+        return coefficients, jnp.pad(operator, (0, missing))
 
 
 def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:

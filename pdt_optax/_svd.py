@@ -35,16 +35,16 @@ def svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     stacked = jnp.concatenate([jnp.pad(matrix, ((0, 0), (0, size - m))), identity])
 
     def rotate(step, stacked):
-        p, q = rounds[step % (size - 1)].T
-        x, y = stacked[:, p], stacked[:, q]
-        xx, yy, xy = (jnp.sum(a[:n] * b[:n], axis=0) for a, b in ((x, x), (y, y), (x, y)))
-        cotangent = (yy - xx) / jnp.where(xy == 0, 1, 2 * xy)
-        sign = jnp.where(cotangent < 0, -1, 1).astype(matrix.dtype)
-        tangent = sign / (jnp.abs(cotangent) + jnp.sqrt(1 + cotangent**2))
-        tangent = jnp.where(xy == 0, 0, tangent)[None]
-        cos = jax.lax.rsqrt(1 + tangent**2)
-        sin = tangent * cos
-        return stacked.at[:, p].set(cos * x - sin * y).at[:, q].set(sin * x + cos * y)
+        partners = rounds[step % (size - 1)]
+        partner = stacked[:, partners]
+        squares = jnp.sum(stacked[:n] ** 2, axis=0)
+        product = jnp.sum(stacked[:n] * partner[:n], axis=0)
+        cotangent = (squares[partners] - squares) / jnp.where(product == 0, 1, 2 * product)
+        first = jnp.arange(size) < partners
+        sign = jnp.where((cotangent > 0) | ((cotangent == 0) & first), 1, -1)
+        tangent = sign.astype(matrix.dtype) / (jnp.abs(cotangent) + jnp.sqrt(1 + cotangent**2))
+        tangent = jnp.where(product == 0, 0, tangent)[None]
+        return (stacked - tangent * partner) * jax.lax.rsqrt(1 + tangent**2)
 
     stacked = jax.lax.fori_loop(0, _SWEEPS * (size - 1), rotate, stacked)
     us, v = stacked[:n, :m], stacked[n : n + m, :m]
@@ -72,11 +72,11 @@ def least_squares(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _tournament(size: int) -> np.ndarray:
-    """Every pair of an even number once, in rounds of disjoint pairs; ``(size-1, size/2, 2)``."""
+    """Who meets whom in each round until every pair has met; ``(size - 1, size)``, even size."""
     ring = list(range(1, size))
-    rounds = []
-    for _ in range(size - 1):
-        order = [0, *ring]
-        rounds.append(list(zip(order[: size // 2], reversed(order[size // 2 :]), strict=True)))
+    rounds = np.empty((size - 1, size), np.int32)
+    for partners in rounds:
+        order = np.array([0, *ring])
+        partners[order] = order[::-1]
         ring = [ring[-1], *ring[:-1]]
-    return np.array(rounds)
+    return rounds

@@ -62,7 +62,7 @@ def test_rotating_modes_have_complex_eigenvalues():
     predictor = pdt_optax.dmd()
     expected = path[3:8] - path[2]
     np.testing.assert_allclose(displacements(predictor, path[:3], 5), expected, atol=1e-4)
-    eigenvalues = np.linalg.eigvals(predictor.operator(history(path[:3])[1]))
+    eigenvalues = np.linalg.eigvals(predictor.solve(history(path[:3])[1], 1)[1])
     np.testing.assert_allclose(np.abs(eigenvalues), [0.9, 0.9], rtol=1e-5)
     np.testing.assert_allclose(np.abs(np.angle(eigenvalues)), [0.3, 0.3], rtol=1e-4)
 
@@ -90,7 +90,7 @@ def test_singular_directions_by_energy():
     orthogonal[0, 0], orthogonal[1, 1], orthogonal[2, 2] = 2.0, 1.0, 1.0
     _, gram = history(orthogonal)
     for energy, rank in ((0.5, 1), (0.79, 1), (0.81, 2), (0.999, 2)):
-        operator = np.asarray(pdt_optax.dmd(energy, exact=False).operator(gram))
+        operator = np.asarray(pdt_optax.dmd(energy, exact=False).solve(gram, 1)[1])
         assert np.linalg.matrix_rank(operator + 10 * np.diag(np.abs(np.diag(operator)) > 0)) <= rank
         assert np.count_nonzero(np.abs(operator).sum(axis=0) + np.abs(operator).sum(axis=1)) <= rank
 

@@ -1,0 +1,12 @@
+"""Registry of data sets: name -> function that loads it."""
+
+from collections.abc import Callable, Mapping
+
+from experiments.data import mnist5k
+from experiments.data.dataset import Array, Dataset, Examples
+
+DATASETS: Mapping[str, Callable[[], Dataset]] = {
+    "mnist5k": mnist5k.load,
+}
+
+__all__ = ["DATASETS", "Array", "Dataset", "Examples"]

@@ -1,0 +1,174 @@
+"""Trains several arms side by side: same initialisation, same batches, epoch by epoch in turn."""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
+import math
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.data import Examples
+from experiments.records import EndRecord, EpochRecord, Record
+from experiments.workloads import Evaluation, Workload
+import pdt_optax
+
+_Evaluate = Callable[[optax.Params, Examples], Evaluation]
+
+
+class Arm(NamedTuple):
+    """One way of training.
+
+    Attributes:
+      name: what the records call it.
+      optimizer: the whole optimizer.
+      predicts: whether PDT is a link of it.
+    """
+
+    name: str
+    optimizer: optax.GradientTransformation
+    predicts: bool
+
+
+class _Program(NamedTuple):
+    """An arm with its compiled step, (params, opt_state, batch) -> (params, opt_state)."""
+
+    arm: Arm
+    step: Callable[[optax.Params, optax.OptState, Examples], tuple[optax.Params, optax.OptState]]
+    compile_seconds: float
+
+
+@dataclasses.dataclass(eq=False)
+class _Training:
+    """An arm on its way through one seed."""
+
+    program: _Program
+    seed: int
+    params: optax.Params
+    opt_state: optax.OptState
+    epoch: int = 0
+    seconds: float = 0.0
+    predictions: int = 0
+
+    def train(self, batches: Sequence[Examples]) -> None:
+        """Trains one epoch on the clock."""
+        jax.block_until_ready((self.params, self.opt_state, batches))
+        start = time.perf_counter()
+        for batch in batches:
+            self.params, self.opt_state = self.program.step(self.params, self.opt_state, batch)
+        jax.block_until_ready((self.params, self.opt_state))
+        self.seconds += time.perf_counter() - start
+        self.epoch += 1
+
+    def epoch_record(self, train: Evaluation, validation: Evaluation) -> EpochRecord:
+        """Records the epoch just trained."""
+        return EpochRecord(
+            seed=self.seed,
+            arm=self.program.arm.name,
+            epoch=self.epoch,
+            seconds=self.seconds,
+            train_loss=float(train.loss),
+            train_accuracy=float(train.accuracy),
+            validation_loss=float(validation.loss),
+            validation_accuracy=float(validation.accuracy),
+            **self._prediction(),
+        )
+
+    def end_record(self, test: Evaluation, diverged: bool) -> EndRecord:
+        """Records the end of the arm."""
+        return EndRecord(
+            seed=self.seed,
+            arm=self.program.arm.name,
+            status="diverged" if diverged else "finished",
+            epochs=self.epoch,
+            seconds=self.seconds,
+            compile_seconds=self.program.compile_seconds,
+            test_accuracy=float(test.accuracy),
+        )
+
+    def _prediction(self) -> dict[str, Any]:
+        if not self.program.arm.predicts:
+            return {}
+        metrics = pdt_optax.metrics(self.opt_state)
+        before, self.predictions = self.predictions, int(metrics.predictions)
+        if self.predictions == before:
+            return {}
+        return {
+            "predicted": True,
+            "mask_ratio": float(metrics.mask_ratio),
+            "prediction_error": float(metrics.prediction_error),
+            "spectral_radius": float(jnp.max(metrics.spectral_radius)),
+        }
+
+
+def run(
+    workload: Workload, arms: Sequence[Arm], seeds: Sequence[int], epochs: int, batch_size: int
+) -> Iterator[Record]:
+    """Trains every arm on every seed.
+
+    An arm whose train loss is no longer finite ends there; the others go on.
+
+    Args:
+      workload: what is trained.
+      arms: ways of training, compared on the same initialisation and the same batches.
+      seeds: seeds of the initialisation and of the order of the batches.
+      epochs: passes over the train split.
+      batch_size: examples per step.
+
+    Yields:
+      A record per seed, epoch and arm, as soon as it is known, and one at the end of each arm.
+    """
+    programs = [_compile(workload, arm, batch_size) for arm in arms]
+    evaluate = jax.jit(workload.evaluate)
+    for seed in seeds:
+        yield from _run_seed(workload, programs, evaluate, seed, epochs, batch_size)
+
+
+def _run_seed(
+    workload: Workload,
+    programs: Sequence[_Program],
+    evaluate: _Evaluate,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+) -> Iterator[Record]:
+    dataset = workload.dataset
+    splits = jax.device_put((dataset.train, dataset.validation, dataset.test))
+    initial = workload.init(seed)
+    live = []
+    for program in programs:
+        params = jax.tree.map(jnp.copy, initial)
+        live.append(_Training(program, seed, params, program.arm.optimizer.init(params)))
+
+    for epoch in range(1, epochs + 1):
+        batches = jax.device_put(list(dataset.epoch_batches(seed, epoch, batch_size)))
+        for training in tuple(live):
+            training.train(batches)
+            train, validation = (evaluate(training.params, split) for split in splits[:2])
+            yield training.epoch_record(train, validation)
+            diverged = not math.isfinite(train.loss)
+            if diverged or epoch == epochs:
+                live.remove(training)
+                yield training.end_record(evaluate(training.params, splits[2]), diverged)
+
+
+def _compile(workload: Workload, arm: Arm, batch_size: int) -> _Program:
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(
+        params: optax.Params, opt_state: optax.OptState, batch: Examples
+    ) -> tuple[optax.Params, optax.OptState]:
+        grads = jax.grad(workload.loss)(params, batch)
+        updates, opt_state = arm.optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    params = workload.init(0)
+    opt_state = arm.optimizer.init(params)
+    batch = next(workload.dataset.epoch_batches(seed=0, epoch=0, batch_size=batch_size))
+    start = time.perf_counter()
+    compiled = step.lower(params, opt_state, batch).compile()
+    compile_seconds = time.perf_counter() - start
+    jax.block_until_ready(compiled(params, opt_state, batch))  # The first call is slow: not timed.
+    return _Program(arm, compiled, compile_seconds)

@@ -1,0 +1,219 @@
+"""The picture of a run: train loss and validation accuracy over epochs and seconds, mask ratio."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    MultipleLocator,
+    NullFormatter,
+    PercentFormatter,
+)
+import numpy as np
+
+from experiments.records import EpochRecord, Record
+from experiments.score import BASE, Score, by_arm, score, spread
+
+# Okabe & Ito (2008), told apart under every common colour blindness.
+COLORS: Mapping[str, str] = {
+    "base": "#4d4d4d",
+    "paper": "#0072B2",
+    "bounded": "#D55E00",
+    "reference": "#009E73",
+    "accept_all": "#CC79A7",
+}
+_STYLE: dict[Any, Any] = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.dpi": 150,
+    "font.size": 10,
+    "grid.alpha": 0.25,
+}
+_LABEL_HEIGHT = 13.0  # Points.
+_TIMES = {"epochs": "epoch", "seconds": "training seconds"}  # Field of `_Runs` -> axis label.
+
+
+class _Runs(NamedTuple):
+    """The epochs of one arm, each (seeds, epochs); nan where there is no finite number."""
+
+    epochs: np.ndarray
+    seconds: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray
+    mask: np.ndarray
+
+
+_Arms = Mapping[str, _Runs]
+_Scores = Mapping[str, Sequence[Score]]
+
+
+def draw(records: Sequence[Record], title: str) -> Figure:
+    """Draws a run; a dot marks when an arm reaches the base run's best.
+
+    Args:
+      records: of the run; with several seeds lines and dots are medians, and bands the range.
+      title: what was run, in a line.
+    """
+    arms = _runs(records)
+    scores = by_arm(score(records))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 9.5), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", weight="bold")
+        grid = figure.add_gridspec(3, 2, height_ratios=[3, 3, 2])
+        for column, time in enumerate(_TIMES):
+            for row, draw_measure in enumerate((_draw_loss, _draw_accuracy)):
+                axes = figure.add_subplot(grid[row, column])
+                axes.set_xlabel(_TIMES[time])
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+                draw_measure(axes, arms, scores, time)
+        _draw_mask(figure.add_subplot(grid[2, :]), arms)
+        if max(map(len, scores.values())) > 1:
+            note = "Lines and dots: medians over seeds. Bands: range over seeds."
+            figure.supxlabel(note, x=0.01, ha="left", size=9)
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            _label_ends(axes)
+    return figure
+
+
+def _runs(records: Sequence[Record]) -> dict[str, _Runs]:
+    seeds: dict[str, dict[int, list[EpochRecord]]] = {}
+    for record in records:
+        if isinstance(record, EpochRecord):
+            seeds.setdefault(record.arm, {}).setdefault(record.seed, []).append(record)
+    return {arm: _arrays(list(rows.values())) for arm, rows in seeds.items()}
+
+
+def _arrays(seeds: Sequence[Sequence[EpochRecord]]) -> _Runs:
+    shape = len(seeds), max(map(len, seeds))
+    runs = _Runs(*(np.full(shape, np.nan) for _ in _Runs._fields))
+    for row, records in enumerate(seeds):
+        for column, r in enumerate(records):
+            values = (r.epoch, r.seconds, r.train_loss, r.validation_accuracy, r.mask_ratio)
+            for array, value in zip(runs, values, strict=True):
+                array[row, column] = np.nan if value is None else value
+    return runs
+
+
+def _draw_loss(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
+    axes.set(title="train loss", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    for arm, runs in arms.items():
+        _draw_line(axes, arm, getattr(runs, time), runs.loss)
+    first = max(np.nanmax(runs.loss[:, 0], initial=0) for runs in arms.values())
+    least = min(np.nanmin(runs.loss, initial=first) for runs in arms.values())
+    if first > 0:
+        axes.set_ylim(0.8 * least, 1.5 * first)
+    if BASE in arms:
+        best = np.nanmin(arms[BASE].loss, axis=1, initial=np.inf)
+        _draw_target(axes, float(np.median(best)), scores, f"loss_{time}")
+
+
+def _draw_accuracy(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
+    axes.set(title="validation accuracy")
+    axes.yaxis.set_major_locator(MultipleLocator(0.05))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    for arm, runs in arms.items():
+        _draw_line(axes, arm, getattr(runs, time), runs.accuracy)
+    best = max(np.nanmax(runs.accuracy, initial=0) for runs in arms.values())
+    axes.set_ylim(best - 0.2, best + 0.01)
+    if BASE in arms:
+        best = np.nanmax(arms[BASE].accuracy, axis=1, initial=0)
+        _draw_target(axes, float(np.median(best)), scores, f"accuracy_{time}")
+
+
+def _draw_mask(axes: Axes, arms: _Arms) -> None:
+    axes.set(title="mask ratio: coordinates that took the prediction", xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    for arm, runs in arms.items():
+        predicted = np.isfinite(runs.mask).any(axis=0)
+        if predicted.any():
+            epochs, mask = runs.epochs[:, predicted], runs.mask[:, predicted]
+            _draw_line(axes, arm, epochs, mask, marker="o", markersize=4, linewidth=0.8)
+    axes.set(xlim=(0, None), ylim=(0, None))
+
+
+def _draw_line(axes: Axes, arm: str, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
+    x, color = np.median(x, axis=0), COLORS[arm]
+    axes.plot(x, np.median(y, axis=0), color=color, label=arm, **{"linewidth": 1.8, **style})
+    if len(y) > 1:
+        axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
+
+
+def _draw_target(axes: Axes, target: float, scores: _Scores, crossing: str) -> None:
+    if not np.isfinite(target):
+        return
+    axes.axhline(target, color=COLORS[BASE], linestyle=(0, (4, 3)), linewidth=1)
+    axes.annotate(
+        "base's best",
+        (0, target),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, -3),
+        textcoords="offset points",
+        va="top",
+        fontsize=9,
+        color=COLORS[BASE],
+    )
+    for arm, seeds in scores.items():
+        x = spread(getattr(seed, crossing) for seed in seeds).median
+        if x is not None:
+            axes.plot(x, target, "o", color=COLORS[arm], markeredgecolor="white", zorder=3)
+
+
+def _label_ends(axes: Axes) -> None:
+    """Names each line at the right edge, at the height of its end or as near as there is room."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    ends = {line: _last_point(line) for line in named if np.isfinite(line.get_ydata()).any()}
+    if not ends:
+        return
+    points = 72 / figure.dpi
+    floor, ceiling = points * axes.bbox.y0, points * axes.bbox.y1
+    heights = points * axes.transData.transform(list(ends.values()))[:, 1]
+    places = _apart(np.clip(heights, floor, ceiling), _LABEL_HEIGHT)
+    places -= max(places.max() - ceiling, 0)
+    for line, place in zip(ends, places, strict=True):
+        axes.annotate(
+            str(line.get_label()),
+            (1, (place - floor) / (ceiling - floor)),
+            xycoords="axes fraction",
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=line.get_color(),
+            weight="bold",
+        )
+
+
+def _last_point(line: Line2D) -> np.ndarray:
+    points = np.asarray(line.get_xydata())
+    return points[np.isfinite(points).all(axis=1)][-1]
+
+
+def _apart(heights: np.ndarray, distance: float) -> np.ndarray:
+    """Moves heights as little as it takes to keep neighbours the distance apart.
+
+    In order and less their rank times the distance, the heights must not fall: isotonic regression,
+    which pools neighbours that do and centres each pool on its mean.
+    """
+    order = np.argsort(heights)
+    steps = distance * np.arange(len(heights))
+    pools: list[list[float]] = []
+    for height in heights[order] - steps:
+        pools.append([height])
+        while len(pools) > 1 and np.mean(pools[-2]) >= np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    pooled = np.concatenate([np.full(len(pool), np.mean(pool)) for pool in pools])
+    return (pooled + steps)[np.argsort(order)]

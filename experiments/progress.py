@@ -1,0 +1,31 @@
+"""A progress bar over the records of a run."""
+
+from collections.abc import Iterable, Iterator
+import sys
+
+import tqdm
+
+from experiments.records import EndRecord, Record
+
+
+def shown(records: Iterable[Record], arms: int, seeds: int, epochs: int) -> Iterator[Record]:
+    """Passes records on and shows the train loss of each arm and the time left.
+
+    Args:
+      records: what `loop.run` yields.
+      arms: number of arms.
+      seeds: number of seeds.
+      epochs: number of epochs.
+    """
+    every = 0.5 if sys.stderr.isatty() else 10.0
+    losses: dict[str, str] = {}
+    with tqdm.tqdm(total=arms * seeds * epochs, unit="epoch", mininterval=every) as bar:
+        for record in records:
+            if isinstance(record, EndRecord):
+                bar.total -= epochs - record.epochs
+            else:
+                losses[record.arm] = f"{record.train_loss:.3g}"
+                bar.set_description(f"seed {record.seed}", refresh=False)
+                bar.set_postfix(losses, refresh=False)
+                bar.update()
+            yield record

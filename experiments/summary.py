@@ -1,0 +1,65 @@
+"""The summary of a run folder: its table and picture, computed from its records alone."""
+
+import pathlib
+from typing import Any
+
+from experiments import pictures, records, score, tables
+
+SUMMARY = "summary.md"
+PICTURE = "summary.png"
+
+_NOTE = """\
+One row per arm, all arms trained from the same initialisation on the same batches. Targets are the
+base run's best train loss and best validation accuracy of the same seed; the base is held to its
+own first crossing, a miss ("never") counts as infinite. Seconds are training alone: evaluation and
+compilation are left out."""
+
+
+def write(run_dir: pathlib.Path) -> list[score.Score]:
+    """Writes `summary.md` and `summary.png` into a run folder and returns the scores.
+
+    Raises:
+      ValueError: if the folder holds no records.
+    """
+    config = records.read_config(run_dir)
+    rows = records.read(run_dir)
+    scores = score.score(rows)
+    if not scores:
+        raise ValueError(f"{run_dir} holds no records yet.")
+    title = describe(config["flags"])
+    figure = pictures.draw(rows, title)
+    figure.savefig(run_dir / PICTURE)
+    (run_dir / SUMMARY).write_text(
+        f"# {title}\n\n{tables.markdown(scores)}\n\n{_NOTE} {_remarks(scores)}\n\n"
+        f"![train loss, validation accuracy and mask ratio]({PICTURE})\n\n{_origin(config)}\n"
+    )
+    return scores
+
+
+def describe(flags: dict[str, Any]) -> str:
+    """Returns the configuration of a run in a line."""
+    seeds = flags["seeds"]
+    return (
+        f"{flags['model']} on {flags['dataset']}, {flags['optimizer']} "
+        f"{flags['learning_rate']:g} {flags['schedule']}, batch {flags['batch_size']}, "
+        f"{flags['epochs']} epochs, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}"
+    )
+
+
+def _remarks(scores: list[score.Score]) -> str:
+    compiled = [
+        f"{arm} {rows[0].compile_seconds:.2f} s"
+        for arm, rows in score.by_arm(scores).items()
+        if rows[0].compile_seconds is not None
+    ]
+    ended = [f"{s.arm} {s.status} (seed {s.seed})." for s in scores if s.status != "finished"]
+    return " ".join([f"Compilation: {', '.join(compiled)}."] * bool(compiled) + ended)
+
+
+def _origin(config: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    return (
+        f"Run on {config['device_count']} {config['device_kind']} "
+        f"({config['cpu_count']} CPU cores, {config['platform']}); {versions}; "
+        f"revision {config['git_revision'] or 'unknown'}."
+    )

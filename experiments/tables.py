@@ -1,0 +1,80 @@
+"""The table of a run: arms as rows, medians and ranges over seeds; text or Markdown."""
+
+from collections.abc import Sequence
+import math
+from typing import NamedTuple
+
+from experiments.score import BASE, Score, by_arm, spread
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    Attributes:
+      heading: three lines.
+      attribute: field of `Score`.
+      form: format of a number.
+      scale: factor on the number.
+      miss: what stands for `None`, and what it counts as among other seeds.
+    """
+
+    heading: tuple[str, str, str]
+    attribute: str
+    form: str
+    scale: float = 1.0
+    miss: tuple[str, float] = ("never", math.inf)
+
+    def cell(self, scores: Sequence[Score]) -> tuple[str, str]:
+        """Returns median and '[least, greatest]' over the seeds of an arm, if they differ."""
+        text, value = self.miss
+        numbers = spread((getattr(score, self.attribute) for score in scores), value)
+        median, low, high = (
+            text if n is None else f"{self.scale * n:{self.form}}" for n in numbers
+        )
+        return median, f"[{low}, {high}]" if low != high else ""
+
+
+_WORST_IS_LOW = ("-", -math.inf)
+
+_COMPARISON = (
+    Column(("epochs to", "base's best", "train loss"), "loss_epochs", "g"),
+    Column(("seconds to", "base's best", "train loss"), "loss_seconds", ".1f"),
+    Column(("", "time", "saved %"), "loss_reduction", ".0f", 100, _WORST_IS_LOW),
+    Column(("epochs to", "base's best", "val. acc."), "accuracy_epochs", "g"),
+    Column(("seconds to", "base's best", "val. acc."), "accuracy_seconds", ".1f"),
+)
+_FINAL = (
+    Column(("", "final", "train loss"), "train_loss", ".3g", miss=("diverged", math.inf)),
+    Column(("", "final", "val. acc. %"), "validation_accuracy", ".1f", 100, _WORST_IS_LOW),
+    Column(("", "test", "acc. %"), "test_accuracy", ".1f", 100, _WORST_IS_LOW),
+    Column(("mean", "mask", "ratio %"), "mask_ratio", ".1f", 100, ("-", math.inf)),
+)
+
+
+def markdown(scores: Sequence[Score]) -> str:
+    """Returns the table in Markdown."""
+    heading, *rows = _cells(scores)
+    lines = [[" ".join(cell).strip() for cell in row] for row in (heading, *rows)]
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+
+
+def text(scores: Sequence[Score]) -> str:
+    """Returns the table for a terminal: columns aligned, the range below the median."""
+    blocks = [list(zip(*row, strict=True)) for row in _cells(scores)]
+    lines = [line for block in blocks for line in block if any(line)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    ]
+    aligned.insert(len(blocks[0]), "─" * (sum(widths) + 2 * len(widths) - 2))
+    return "\n".join(aligned)
+
+
+def _cells(scores: Sequence[Score]) -> list[list[tuple[str, ...]]]:
+    """The table as rows of cells of several lines, the heading first."""
+    arms = by_arm(scores)
+    columns = (*_COMPARISON, *_FINAL) if BASE in arms else _FINAL
+    heading = [("", "", "arm"), *(column.heading for column in columns)]
+    return [heading, *([(arm, ""), *(c.cell(rows) for c in columns)] for arm, rows in arms.items())]

@@ -1,0 +1,385 @@
+"""The experiments: data, model, run folder, scores, report, and the programs themselves."""
+
+from collections.abc import Iterable
+import json
+import math
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from absl import flags
+from absl.testing import flagsaver
+import jax
+import numpy as np
+import optax
+import pytest
+
+from experiments import loop, records, report, score, summary, tables, toy, train, workloads
+from experiments.data import DATASETS, Dataset, Examples, mnist5k
+from experiments.models import MODELS
+from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
+from experiments.records import EndRecord, EpochRecord, Record
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def small_mnist() -> Dataset:
+    """The first 320 training digits and 50 of each other split."""
+    dataset = mnist5k.load()
+
+    def few(split: Examples, size: int) -> Examples:
+        chosen = np.random.default_rng(0).permutation(len(split.labels))[:size]
+        return Examples(split.images[chosen], split.labels[chosen])
+
+    splits = few(dataset.train, 320), few(dataset.validation, 50), few(dataset.test, 50)
+    return Dataset(*splits, num_classes=10)
+
+
+def run_program(main, *arguments: str) -> None:
+    with flagsaver.flagsaver():
+        flags.FLAGS(["program", *arguments])
+        main()
+
+
+def epochs_of(rows: Iterable[Record], arm: str) -> list[EpochRecord]:
+    return [row for row in rows if isinstance(row, EpochRecord) and row.arm == arm]
+
+
+def ends_of(rows: Iterable[Record]) -> list[tuple[str, str, int]]:
+    return [(row.arm, row.status, row.epochs) for row in rows if isinstance(row, EndRecord)]
+
+
+# Data, models, optimizers.
+
+
+def test_mnist5k_splits_are_stratified_disjoint_and_complete():
+    dataset = mnist5k.load()
+    splits = dataset.train, dataset.validation, dataset.test
+    for split, per_class in zip(splits, (400, 50, 50), strict=True):
+        np.testing.assert_array_equal(np.bincount(split.labels), [per_class] * 10)
+        assert split.images.shape == (10 * per_class, 28, 28, 1)
+        assert (split.images.dtype, split.labels.dtype) == (np.float32, np.int32)
+        assert split.images.min() == pytest.approx((0 - 0.1307) / 0.3081)
+        assert split.images.max() == pytest.approx((1 - 0.1307) / 0.3081)
+
+    labels = np.concatenate([split.labels for split in splits])
+    parts = mnist5k.stratified_split(labels, mnist5k.SPLIT_SIZES, mnist5k.SPLIT_SEED)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(5000))
+    again = mnist5k.stratified_split(labels, mnist5k.SPLIT_SIZES, mnist5k.SPLIT_SEED)
+    assert all(map(np.array_equal, parts, again))
+    with pytest.raises(ValueError, match="does not divide"):
+        mnist5k.stratified_split(np.repeat([0, 1], [7, 5]), (6, 3, 3), seed=0)
+
+
+def test_batches_are_fixed_by_seed_and_epoch():
+    dataset = mnist5k.load()
+
+    def labels(seed: int, epoch: int) -> np.ndarray:
+        return np.stack([batch.labels for batch in dataset.epoch_batches(seed, epoch, 256)])
+
+    assert labels(0, 1).shape == (dataset.steps_per_epoch(256), 256) == (15, 256)
+    np.testing.assert_array_equal(labels(0, 1), labels(0, 1))
+    assert not np.array_equal(labels(0, 1), labels(0, 2))
+    assert not np.array_equal(labels(0, 1), labels(1, 1))
+
+
+def test_an_epoch_visits_no_example_twice():
+    numbers = Examples(np.arange(10), -np.arange(10))
+    batches = list(Dataset(numbers, numbers, numbers, 10).epoch_batches(0, 1, batch_size=3))
+    visited = np.concatenate([batch.images for batch in batches])
+    assert len(set(visited.tolist())) == len(visited) == 9
+    assert all(np.array_equal(batch.images, -np.asarray(batch.labels)) for batch in batches)
+
+
+@pytest.mark.parametrize(("model", "count"), [("fcn", 1_462_538)])
+def test_parameter_count(model: str, count: int):
+    params = workloads.create(MODELS[model], mnist5k.load()).init(0)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_optimizers_descend(optimizer: str, schedule: str):
+    settings = Settings(SCHEDULES[schedule](0.05, 20), momentum=0.9, weight_decay=0.01)
+    tx = OPTIMIZERS[optimizer](settings)
+    params: Any = {"w": np.ones(3, np.float32)}
+    state = tx.init(params)
+    for _ in range(20):
+        updates, state = tx.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+    assert np.all(np.abs(params["w"]) < 1)
+
+
+def test_weight_decay_is_an_l2_term_of_sgd():
+    tx = OPTIMIZERS["sgd"](Settings(SCHEDULES["constant"](0.5, 1), momentum=0, weight_decay=0.1))
+    params = {"w": np.full(2, 3, np.float32)}
+    updates: Any = tx.update({"w": np.ones(2, np.float32)}, tx.init(params), params)[0]
+    np.testing.assert_allclose(updates["w"], -0.5 * (1 + 0.1 * 3), rtol=1e-6)
+
+
+# Scores.
+
+
+def epochs(arm: str, losses, accuracies, seconds: float, seed: int = 0, mask=None):
+    """Records of an arm whose epochs take equally long."""
+    return [
+        EpochRecord(seed, arm, i, i * seconds, loss, None, None, accuracy, mask_ratio=mask)
+        for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), 1)
+    ]
+
+
+def end(arm: str, seed: int = 0, status: str = "finished", test: float | None = 0.5):
+    return EndRecord(seed, arm, status, 4, 1.0, 0.25, test)
+
+
+HAND_MADE = [
+    # The base's best train loss is at epoch 3, its best validation accuracy first at epoch 2.
+    *epochs("base", [4.0, 3.0, 1.0, 2.0], [0.1, 0.6, 0.6, 0.5], seconds=1.0),
+    *epochs("fast", [4.0, 0.9, 0.8, 0.7], [0.6, 0.5, 0.7, 0.7], seconds=1.2, mask=0.25),
+    *epochs("slow", [4.0, 3.0, 2.0, 1.1], [0.1, 0.2, 0.3, 0.4], seconds=2.0),
+    *epochs("wild", [4.0, 5.0, None], [0.1, 0.6, None], seconds=1.0),
+    end("base"),
+    end("fast"),
+    end("slow"),
+    end("wild", status="diverged", test=None),
+    *epochs("base", [2.0, 1.0], [0.5, 0.6], seconds=1.0, seed=7),
+    *epochs("fast", [2.0, 1.5], [0.7, 0.6], seconds=0.5, seed=7),
+]
+
+
+def test_scores_of_hand_made_records():
+    scores = {(s.seed, s.arm): s for s in score.score(HAND_MADE)}
+
+    base = scores[0, "base"]
+    assert (base.loss_epochs, base.loss_seconds, base.loss_reduction) == (3, 3.0, 0.0)
+    assert (base.accuracy_epochs, base.accuracy_seconds) == (2, 2.0)
+    assert (base.train_loss, base.validation_accuracy, base.test_accuracy) == (2.0, 0.5, 0.5)
+    assert (base.status, base.mask_ratio, base.compile_seconds) == ("finished", None, 0.25)
+
+    fast = scores[0, "fast"]
+    assert (fast.loss_epochs, fast.loss_seconds, fast.accuracy_epochs) == (2, 2.4, 1)
+    assert fast.loss_reduction == pytest.approx(1 - 2.4 / 3)
+    assert fast.accuracy_reduction == pytest.approx(1 - 1.2 / 2)
+    assert fast.mask_ratio == 0.25
+
+    slow = scores[0, "slow"]
+    assert (slow.loss_epochs, slow.loss_seconds, slow.loss_reduction) == (None, None, None)
+    assert (slow.accuracy_epochs, slow.train_loss) == (None, 1.1)
+
+    wild = scores[0, "wild"]
+    assert (wild.status, wild.loss_epochs, wild.accuracy_epochs) == ("diverged", None, 2)
+    assert (wild.train_loss, wild.test_accuracy) == (None, None)
+
+    assert (scores[7, "fast"].status, scores[7, "fast"].loss_epochs) == ("unfinished", None)
+    assert scores[7, "fast"].accuracy_epochs == 1
+
+
+def test_without_a_finite_base_there_is_no_target():
+    alone = epochs("paper", [2.0, 1.0], [0.5, 0.6], seconds=1.0)
+    diverged = epochs("base", [None], [None], seconds=1.0)
+    for rows in (alone, [*diverged, *alone]):
+        assert {s.loss_epochs for s in score.score(rows)} == {None}
+        assert {s.accuracy_epochs for s in score.score(rows)} == {None}
+
+
+def test_spread_counts_a_miss_as_infinite():
+    assert score.spread([3, 1, 2]) == (2, 1, 3)
+    assert score.spread([3, 1]) == (2, 1, 3)
+    assert score.spread([1, None, 2]) == (2, 1, None)
+    assert score.spread([1, None]) == (None, 1, None)
+    assert score.spread([0.5, None, 0.7], miss=-math.inf) == (0.5, None, 0.7)
+
+
+def test_tables_of_hand_made_records():
+    scores = score.score(HAND_MADE)
+    _, _, base, fast, slow, wild = tables.markdown(scores).splitlines()
+    assert base.startswith("| base | 2.5 [2, 3] | 2.5 [2.0, 3.0] | 0 | 2 | 2.0 | 1.5 [1, 2] |")
+    assert fast.startswith("| fast | never [2, never] | never [2.4, never] | - [-, 20] | 1 |")
+    assert slow.startswith("| slow | never | never | - | never | never | 1.1 | 40.0 | 50.0 | - |")
+    assert wild.startswith("| wild | never | never | - | 2 | 2.0 | diverged | - | - | - |")
+    text = tables.text(scores).splitlines()
+    assert len(text) == 3 + 1 + 6  # Two arms have ranges.
+    assert max(map(len, text)) == len(text[3])
+    alone = tables.markdown(score.score(epochs("paper", [1.0], [0.5], seconds=1.0)))
+    assert alone.splitlines()[2] == "| paper | 1 | 50.0 | - | - |"
+
+
+# The run folder.
+
+
+def strict_json(line: str):
+    def reject(token: str):
+        raise ValueError(token)
+
+    return json.loads(line, parse_constant=reject)
+
+
+def test_records_survive_the_file_and_are_valid_json(tmp_path: pathlib.Path):
+    records.start(tmp_path, {"epochs": 2})
+    row = EpochRecord(0, "base", 1, 1.23456789, math.nan, math.inf, 1e-9, 0.5, True, 0.25)
+    for record in (row, end("base")):
+        records.append(tmp_path, record)
+    lines = (tmp_path / records.RECORDS).read_text().splitlines()
+    assert [strict_json(line)["kind"] for line in lines] == ["epoch", "end"]
+    expected = EpochRecord(0, "base", 1, 1.23457, None, None, 1e-9, 0.5, True, 0.25)
+    assert records.read(tmp_path) == [expected, end("base")]
+    config = strict_json((tmp_path / records.CONFIG).read_text())
+    assert config["flags"] == {"epochs": 2}
+    assert {"python", "jax", "jaxlib", "optax", "flax", "numpy", "pdt_optax"} == {
+        *config["versions"]
+    }
+
+
+def test_a_run_folder_holds_one_configuration(tmp_path: pathlib.Path):
+    records.start(tmp_path, {"epochs": 2, "seeds": ["0"]})
+    records.append(tmp_path, end("base"))
+    with pytest.raises(ValueError, match=r"another run \(epochs is 2 there and 3 here\)"):
+        records.start(tmp_path, {"epochs": 3, "seeds": ["0"]})
+    assert records.read(tmp_path) == [end("base")]
+    records.start(tmp_path, {"epochs": 2, "seeds": ["0"]})
+    assert records.read(tmp_path) == []
+
+
+# The programs.
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """A run of base and PDT, with predictions, through the program."""
+    run_dir = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "mnist5k", small_mnist)
+        run_program(
+            train.main,
+            "--epochs=2",
+            "--batch_size=32",
+            "--baseline",
+            "--pdt",
+            "--pdt_criteria=bounded",
+            "--pdt_snapshot_every=2",
+            f"--run_dir={run_dir}",
+        )
+    return run_dir
+
+
+def test_run_writes_every_epoch_and_end(finished_run):
+    rows = records.read(finished_run)
+    kinds = [(type(row), row.arm) for row in rows]
+    arms = "base", "bounded"
+    assert kinds[:2] == [(EpochRecord, arm) for arm in arms]
+    assert kinds[2:] == [(kind, arm) for arm in arms for kind in (EpochRecord, EndRecord)]
+    assert ends_of(rows) == [("base", "finished", 2), ("bounded", "finished", 2)]
+    for row in epochs_of(rows, "base"):
+        assert (row.predicted, row.mask_ratio) == (False, None)
+    for row in epochs_of(rows, "bounded"):
+        diagnostics = row.mask_ratio, row.prediction_error, row.spectral_radius
+        assert row.predicted
+        assert all(number is not None and number > 0 for number in diagnostics)
+
+
+def test_report_needs_the_records_alone(finished_run, tmp_path, capsys):
+    for name in (records.CONFIG, records.RECORDS):
+        (tmp_path / name).write_text((finished_run / name).read_text())
+    run_program(report.main, f"--run={tmp_path}", "--format=markdown")
+    table = capsys.readouterr().out.strip()
+    assert table in (tmp_path / summary.SUMMARY).read_text()
+    assert table in (finished_run / summary.SUMMARY).read_text()
+    assert (tmp_path / summary.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_arm_alone_is_bit_equal_to_the_arm_among_others_and_divergence_ends_an_arm():
+    workload = workloads.create(MODELS["fcn"], small_mnist())
+    base = loop.Arm("base", optax.sgd(0.1), predicts=False)
+    wild = loop.Arm("wild", optax.sgd(1e20), predicts=False)
+
+    together = list(loop.run(workload, [wild, base], seeds=[3], epochs=2, batch_size=64))
+    alone = list(loop.run(workload, [base], seeds=[3], epochs=2, batch_size=64))
+
+    losses = [[row.train_loss for row in epochs_of(rows, "base")] for rows in (together, alone)]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 2
+    assert [row.epoch for row in epochs_of(together, "wild")] == [1]
+    assert ends_of(together) == [("wild", "diverged", 1), ("base", "finished", 2)]
+
+
+def test_interruption_keeps_whole_rows(monkeypatch, tmp_path, capsys):
+    def interrupted(*_):
+        yield from HAND_MADE[:2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "run", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        run_program(train.main, f"--run_dir={tmp_path}")
+    assert stop.value.code == 130
+    assert "Interrupted" in capsys.readouterr().err
+    assert records.read(tmp_path) == HAND_MADE[:2]
+    assert [row.status for row in summary.write(tmp_path)] == ["unfinished"]
+
+
+def test_pictures_stand_misses_divergence_and_several_seeds(tmp_path: pathlib.Path):
+    names = {"fast": "paper", "slow": "bounded", "wild": "accept_all"}
+    renamed = [
+        EpochRecord(**{**vars(row), "arm": names.get(row.arm, row.arm)})
+        for row in HAND_MADE
+        if isinstance(row, EpochRecord)
+    ]
+    for rows in (renamed, epochs("base", [None], [None], seconds=1.0)):
+        summary.pictures.draw(rows, "title").savefig(tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--model=unknown", "flag --model=unknown: value should be one of <fcn>"),
+        ("--epochs=0", "flag --epochs=0: 0 is not a positive integer"),
+        ("--learning_rate=nan", "flag --learning_rate=nan: must be a finite number"),
+        ("--seeds=1,x", "flag --seeds=.*: must be integers from 0"),
+        ("--seeds=1,1", "flag --seeds=.*: must be one or more different ones"),
+        ("--pdt_criteria=papers", "flag --pdt_criteria=.*: must be of paper, bounded"),
+        ("--pdt_history=2", "flag --pdt_history=2: .* >= 3"),
+        ("--pdt_svd_rank=1.5", "flag --pdt_svd_rank=1.5: must be preset"),
+        ("--pdt_svd_rank=full", "flag --pdt_svd_rank=full: must be preset"),
+    ],
+)
+def test_a_bad_flag_is_named(argument: str, message: str):
+    with pytest.raises(flags.IllegalFlagValueError, match=message):
+        run_program(train.main, argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--pdt_horizon=3", "flag --pdt_horizon: needs --pdt"),
+        ("--batch_size=5000", "flag --batch_size=5000: is larger than the train split"),
+        ("--run_dir=/dev/null/run", "flag --run_dir: .*Not a directory"),
+    ],
+)
+def test_a_bad_combination_stops_before_training(monkeypatch, argument: str, message: str):
+    monkeypatch.setattr(loop, "run", None)
+    with pytest.raises(SystemExit, match=message):
+        run_program(train.main, argument)
+
+
+def test_command_line_errors_are_short():
+    command = [sys.executable, "-m", "experiments.train", "--epochs=-1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "flag --epochs=-1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_report_of_a_missing_run_is_an_error(tmp_path: pathlib.Path):
+    with pytest.raises(SystemExit, match=r"flag --run: .*No such file"):
+        run_program(report.main, f"--run={tmp_path / 'missing'}")
+
+
+@pytest.mark.parametrize(("arm", "steps"), list(zip(toy.ARMS, (53, 25, 27, 29, 52), strict=True)))
+def test_toy_steps_to_target(arm: str, steps: int):
+    assert toy.descend(toy.ARMS[arm]).steps == steps
+
+
+def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
+    run_program(toy.main, f"--out={tmp_path}")
+    assert "53 steps" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"trajectories.png", "losses.png"}
