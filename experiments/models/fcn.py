@@ -9,7 +9,7 @@ HIDDEN = (1024, 512, 256)
 
 
 class FCN(nnx.Module):
-    """Rectified linear layers of `HIDDEN` units (He et al. 2015) and a linear one for the logits."""
+    """Rectified linear layers of `HIDDEN` units, then a linear one; He initialisation (2015)."""
 
     def __init__(self, image_shape: tuple[int, ...], num_classes: int, *, rngs: nnx.Rngs):
         sizes = (math.prod(image_shape), *HIDDEN)
