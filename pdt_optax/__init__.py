@@ -13,6 +13,7 @@ from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._dmd import Gram
 from pdt_optax._pdt import PDTState, pdt
 from pdt_optax._predictors import affine_dmd, average, dmd, last_increment, linear
+from pdt_optax._verify import Verify
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "Metrics",
     "PDTState",
     "Proposal",
+    "Verify",
     "accept_all",
     "affine_dmd",
     "all_of",

@@ -21,20 +21,23 @@ class Proposal(NamedTuple):
     Attributes:
       move: the optimizer's own move ``d = w_opt(t) - w(t-1)``, an array of the
         leaf's shape, float32 or float64.
-      path: ``(D_1, .., D_tau)``, the predicted displacements from ``w(t-1)``
-        after 1 to ``tau`` snapshots, arrays like `move`.
+      path: the predicted displacements from ``w(t-1)``, arrays like `move`:
+        ``(D_1, .., D_tau)``, one for each snapshot; of a verified candidate at
+        evenly spaced points up to ``D_tau``.
+      horizon: int32 scalar, ``tau``.
       event: int32 scalar, the number of predictions made before this one.
       leaf: position of the leaf among the floating-point leaves.
     """
 
     move: jax.Array
     path: tuple[jax.Array, ...]
+    horizon: jax.Array
     event: jax.Array
     leaf: int
 
 
 Criterion = Callable[[Proposal], jax.Array]
-Bound = float | Callable[[int], float]
+Bound = float | Callable[[jax.Array], jax.Array]
 
 
 def magnitude_bounds(lower: Bound = 0.0, upper: Bound = math.inf) -> Criterion:
@@ -56,7 +59,7 @@ def magnitude_bounds(lower: Bound = 0.0, upper: Bound = math.inf) -> Criterion:
       >>> proposal = pdt_optax.Proposal(
       ...     move=jnp.array([1.0, 1.0, -1.0]),
       ...     path=(jnp.array([0.1, 2.0, -9.0]),),
-      ...     event=jnp.array(0), leaf=0,
+      ...     horizon=jnp.array(1), event=jnp.array(0), leaf=0,
       ... )
       >>> pdt_optax.magnitude_bounds(1.0, 5.0)(proposal)
       Array([False,  True, False], dtype=bool)
@@ -70,12 +73,12 @@ def magnitude_bounds(lower: Bound = 0.0, upper: Bound = math.inf) -> Criterion:
         raise ValueError(f"`lower` must be at most `upper`, got {lower!r} > {upper!r}.")
 
     def criterion(proposal: Proposal) -> jax.Array:
-        horizon = len(proposal.path)
+        horizon = proposal.horizon.astype(proposal.move.dtype)
         least = lower(horizon) if callable(lower) else lower
         most = upper(horizon) if callable(upper) else upper
         distance, unit = jnp.abs(proposal.path[-1]), jnp.abs(proposal.move)
         accepted = distance >= least * unit
-        return accepted if most == math.inf else accepted & (distance <= most * unit)
+        return accepted if upper == math.inf else accepted & (distance <= most * unit)
 
     return criterion
 
@@ -177,7 +180,7 @@ def all_of(*criteria: str | Criterion) -> Criterion:
 
 
 PRESETS: dict[str, tuple[Criterion, int]] = {
-    "paper": (all_of(magnitude_bounds(lower=float), path_sign()), -1),
-    "bounded": (all_of(magnitude_bounds(1.0, upper=float), path_sign()), -1),
+    "paper": (all_of(magnitude_bounds(lower=lambda tau: tau), path_sign()), -1),
+    "bounded": (all_of(magnitude_bounds(1.0, upper=lambda tau: tau), path_sign()), -1),
     "reference": (all_of(magnitude_bounds(1.0, upper=lambda tau: tau + 1.0), final_sign()), 0),
 }

@@ -30,6 +30,9 @@ class Metrics(NamedTuple):
         modulus first; zero outside the rank.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
       rejected: bool, whether no coordinate was accepted.
+      candidate: int32, the candidate of :class:`pdt_optax.Verify` that was taken,
+        counted over horizons within predictors; -1 for the optimizer's own result.
+      value_calls: int32, calls of ``value_fn`` so far.
     """
 
     snapshots: jax.Array
@@ -41,6 +44,8 @@ class Metrics(NamedTuple):
     eigenvalues: jax.Array
     spectral_radius: jax.Array
     rejected: jax.Array
+    candidate: jax.Array
+    value_calls: jax.Array
 
 
 def metrics(opt_state: Any) -> Metrics:
@@ -86,6 +91,8 @@ def metrics(opt_state: Any) -> Metrics:
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),
         rejected=(state.predictions > 0) & (report.mask_ratio == 0),
+        candidate=report.candidate,
+        value_calls=report.value_calls,
     )
 
 

@@ -11,6 +11,7 @@ import optax
 
 from pdt_optax import _criteria, _history, _leaves, _predictors
 from pdt_optax._dmd import Gram
+from pdt_optax._verify import Verify
 
 
 class PredictionReport(NamedTuple):
@@ -24,12 +25,17 @@ class PredictionReport(NamedTuple):
       leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
       mask_ratio: float32, accepted share of all coordinates.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``.
+      candidate: int32, the verified candidate that was taken; -1 for the
+        optimizer's own result.
+      value_calls: int32, calls of ``value_fn`` so far.
     """
 
     operators: jax.Array
     leaf_mask_ratio: jax.Array
     mask_ratio: jax.Array
     prediction_error: jax.Array
+    candidate: jax.Array
+    value_calls: jax.Array
 
 
 class PDTState(NamedTuple):
@@ -66,6 +72,7 @@ def pdt(
     svd_rank: int | float | None = None,
     scope: Any | Callable[[Any], Any] = "global",
     history_dtype: Any = None,
+    verify: Verify | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Lets weights jump ahead along their predicted training dynamics.
 
@@ -112,16 +119,20 @@ def pdt(
         :func:`optax.multi_transform`.
       history_dtype: floating dtype of the stored increments; None for that of
         the parameters. The newest snapshot is kept in the parameters' dtype.
+      verify: a :class:`pdt_optax.Verify`: jump only where it lowers the loss that
+        ``value_fn``, an extra argument of ``update``, gives for parameters. It
+        replaces `criteria`, `predictor` and `horizon`; ``interval=0`` is safe
+        and best with it.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
-      ``params`` and ignores extra arguments. Leaves that are not floating-point
-      pass through untouched.
+      ``params`` and, with `verify`, ``value_fn``; it ignores other extra
+      arguments. Leaves that are not floating-point pass through untouched.
 
     Raises:
       ValueError: at construction for an argument out of range; from ``init`` for
         complex parameters or labels that do not fit them; from ``update`` if
-        ``params`` is missing.
+        ``params`` or a needed ``value_fn`` is missing.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -151,7 +162,25 @@ def pdt(
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
     predict = _predictors.resolve(predictor, dmd.svd_rank)
-    is_dmd = isinstance(predict, _predictors.DMD)
+    if verify is None:
+        horizons = jnp.array([horizon], jnp.int32)
+    else:
+        criterion, rank = _criteria.resolve(verify.criteria)
+        candidates = [_predictors.resolve(p, rank) for p in verify.predictors]
+        horizons = jnp.asarray(verify.candidate_horizons())
+
+    def solve(gram):
+        """Coefficients of the predictor and, for its spectrum, a DMD operator."""
+        if isinstance(predict, _predictors.DMD):
+            return predict.solve(gram, horizon)
+        coefficients = predict(gram, horizon)
+        if coefficients.shape != (horizon, history):
+            raise ValueError(
+                f"`predictor` must return coefficients of shape {(horizon, history)}, got "
+                f"{coefficients.shape}."
+            )
+        return coefficients, dmd.solve(gram, 1)[1]
+
     if isinstance(scope, str) and scope not in ("global", "leaf"):
         raise ValueError(
             "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
@@ -186,54 +215,104 @@ def pdt(
                 leaf_mask_ratio=jnp.zeros(len(leaves), jnp.float32),
                 mask_ratio=jnp.zeros([], jnp.float32),
                 prediction_error=jnp.zeros([], jnp.float32),
+                candidate=jnp.full([], -1, jnp.int32),
+                value_calls=jnp.zeros([], jnp.int32),
             ),
         )
 
     def analyse(gram):
-        """Coefficients of one group and, for its spectrum, a DMD operator."""
-        if is_dmd:
-            return predict.solve(gram, horizon)
-        return predict(gram, horizon), dmd.solve(gram, 1)[1]
+        """Of one group: paths of the candidates, the first step, and a DMD operator."""
+        first, operator_ = solve(gram)
+        if verify is None:
+            return first[None], first[0], operator_
+        return verify.paths(gram, candidates), first[0], operator_
 
-    def make_prediction(updates, state, params):
+    def make_prediction(updates, report, state, params, value_fn):
         """Replaces the updates of the accepted coordinates."""
         groups, num_groups = _leaves.groups(scope, params)
         columns = _history.basis(state.anchor, state.increments)
+        weights = _leaves.float_leaves(params, params)
         gram = _history.gram(columns, groups, num_groups)
         finite = jnp.isfinite(gram.matrix).all(axis=(1, 2))
         matrix = jnp.where(finite[:, None, None], gram.matrix, jnp.eye(history))
         gram = Gram(matrix.astype(gram.matrix.dtype), gram.size)
-        coefficients, operators = jax.vmap(analyse)(gram)
-        usable = finite & jnp.isfinite(coefficients).all(axis=(1, 2))
+        paths, first, operators = jax.vmap(analyse)(gram)
+        usable = finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
 
-        merged, accepted, errors, moves = [], [], [], []
-        leaves = zip(_leaves.float_leaves(params, params), updates, columns, groups, strict=True)
-        for index, (param, update, column, group) in enumerate(leaves):
-            proposal, jump = _propose(
-                param, update, column, coefficients[group], state.predictions, index
+        def merge(candidate):
+            """Updates with the jumps of a candidate, and how many coordinates jump in each leaf."""
+            merged, accepted = [], []
+            leaves = zip(weights, updates, columns, groups, strict=True)
+            for index, (weight, update, column, group) in enumerate(leaves):
+                path = [_combine(row, column) for row in paths[group, candidate]]
+                proposal = _criteria.Proposal(
+                    move=_move(weight, update, column[-1]),
+                    path=tuple(path),
+                    horizon=horizons[candidate],
+                    event=state.predictions,
+                    leaf=index,
+                )
+                offset = column[-1] - weight.astype(column[-1].dtype)
+                jump = (path[-1] + offset).astype(update.dtype)
+                mask = criterion(proposal) & usable[group, candidate]
+                mask &= jnp.isfinite(_leaves.apply_update(weight, jump))
+                mask &= jnp.isfinite(proposal.move) & (proposal.move != 0)
+                merged.append(jnp.where(mask, jump, update))
+                accepted.append(jnp.sum(mask, dtype=jnp.int32))
+            return merged, jnp.stack(accepted)
+
+        def value(updates):
+            arrived = list(map(_leaves.apply_update, weights, updates))
+            loss = value_fn(_leaves.replace_float_leaves(params, params, arrived))
+            return jnp.asarray(loss, jnp.float32)
+
+        errors, moves = [], []
+        for weight, update, column, group in zip(weights, updates, columns, groups, strict=True):
+            move = _move(weight, update, column[-1])
+            error = _combine(first[group], column) - move
+            errors.append(jnp.sum(error**2, dtype=matrix.dtype))
+            moves.append(jnp.sum(move**2, dtype=matrix.dtype))
+
+        if verify is None:
+            merged, accepted = merge(0)
+            report = report._replace(candidate=jnp.zeros([], jnp.int32))
+        else:
+            own = value(updates)
+            margin = verify.margin
+
+            def score(candidate, best):
+                loss = value(merge(candidate)[0])
+                better = (loss < best[0]) & (loss < own - margin * jnp.abs(own))
+                return jax.tree.map(functools.partial(jnp.where, better), (loss, candidate), best)
+
+            count = len(horizons)
+            _, best = jax.lax.fori_loop(0, count, score, (own, jnp.full([], -1, jnp.int32)))
+            merged, accepted = merge(jnp.maximum(best, 0))
+            merged = [jnp.where(best < 0, u, m) for u, m in zip(updates, merged, strict=True)]
+            accepted = jnp.where(best < 0, 0, accepted)
+            report = report._replace(
+                candidate=best, value_calls=report.value_calls + jnp.int32(count + 1)
             )
-            landing = _leaves.apply_update(param, jump)
-            mask = criterion(proposal) & usable[group] & jnp.isfinite(landing)
-            mask &= jnp.isfinite(proposal.move) & (proposal.move != 0)
-            merged.append(jnp.where(mask, jump, update))
-            accepted.append(jnp.sum(mask, dtype=jnp.int32))
-            errors.append(jnp.sum((proposal.path[0] - proposal.move) ** 2, dtype=matrix.dtype))
-            moves.append(jnp.sum(proposal.move**2, dtype=matrix.dtype))
 
-        accepted = jnp.stack(accepted).astype(jnp.float32)
-        sizes = jnp.array([column[-1].size for column in columns], jnp.float32)
-        return merged, PredictionReport(
+        accepted = accepted.astype(jnp.float32)
+        sizes = jnp.array([weight.size for weight in weights], jnp.float32)
+        return merged, report._replace(
             operators=jnp.where(jnp.isfinite(operators), operators, 0),
             leaf_mask_ratio=accepted / sizes,
             mask_ratio=accepted.sum() / sizes.sum(),
             prediction_error=_relative(jnp.stack(errors).sum(), jnp.stack(moves).sum()),
         )
 
-    def update_fn(updates, state, params=None, **extra_args):
+    def update_fn(updates, state, params=None, *, value_fn=None, **extra_args):
         del extra_args
         if params is None:
             raise ValueError(
                 "`params` must be passed to `update`: tx.update(grads, state, params); got None."
+            )
+        if verify is not None and value_fn is None:
+            raise ValueError(
+                "`value_fn` must be passed to `update` for `verify`: tx.update(grads, state, "
+                "params, value_fn=lambda params: loss(params, batch)); got None."
             )
         moving = _leaves.float_leaves(updates, params)
         if not moving:
@@ -247,7 +326,7 @@ def pdt(
         )
         moving, report = _once_if(
             predicts,
-            lambda carry: make_prediction(carry[0], state, params),
+            lambda carry: make_prediction(carry[0], carry[1], state, params, value_fn),
             (moving, state.report),
         )
         weights = list(map(_leaves.apply_update, _leaves.float_leaves(params, params), moving))
@@ -271,17 +350,17 @@ def pdt(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _propose(param, update, column, coefficients, event, index):
-    """The proposal for one leaf, and the update that makes the whole jump."""
-    dtype, anchor = column[-1].dtype, column[-1]
-    target = _leaves.apply_update(param, update)
-    coefficients = coefficients.astype(dtype)
-    path = tuple(
-        functools.reduce(operator.add, [c * b for c, b in zip(row, column, strict=True)])
-        for row in coefficients
+def _combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
+    """The combination of the basis of one leaf."""
+    coefficients = coefficients.astype(column[-1].dtype)
+    return functools.reduce(
+        operator.add, [c * b for c, b in zip(coefficients, column, strict=True)]
     )
-    proposal = _criteria.Proposal(target.astype(dtype) - anchor, path, event, index)
-    return proposal, (path[-1] + (anchor - param.astype(dtype))).astype(update.dtype)
+
+
+def _move(weight: jax.Array, update: jax.Array, anchor: jax.Array) -> jax.Array:
+    """The optimizer's own move over the snapshot period."""
+    return _leaves.apply_update(weight, update).astype(anchor.dtype) - anchor
 
 
 def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:

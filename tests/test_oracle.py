@@ -74,6 +74,14 @@ def flat(tree: Any) -> np.ndarray:
     return np.concatenate([np.asarray(x, np.float64).ravel() for x in jax.tree.leaves(tree)])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def release_executables():
+    """A process may hold only so many memory maps, and every executable takes hundreds."""
+    yield
+    event_update.cache_clear()
+    compiled.cache_clear()
+
+
 # A real training run, step by step.
 
 

@@ -1,0 +1,108 @@
+"""Verified horizons: a jump is made only if it lowers the loss."""
+
+import dataclasses
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pdt_optax import _criteria, _predictors
+from pdt_optax._dmd import Gram
+
+_PATH_POINTS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    r"""Scores several jumps and the optimizer's own result, and takes the best.
+
+    A line search along the predicted path. The candidates are every predictor at
+    every horizon, each under its own mask. A tie, a loss that is not finite or no
+    gain means the optimizer's own result, so the loss that `value_fn` returns is
+    never raised. One event calls `value_fn` once for each candidate and once for
+    the optimizer's result; one candidate is in memory at a time.
+
+    The path of a candidate is judged at five evenly spaced points.
+
+    Attributes:
+      horizons: numbers of snapshots to predict ahead.
+      predictors: names of predictors, or functions; see :func:`pdt_optax.pdt`.
+      criteria: the mask of all candidates; by default only the sign of the path.
+      margin: least relative gain, ``loss < (1 - margin) * own loss``.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import pdt_optax
+      >>> loss = lambda params: jnp.sum(jnp.array([1., 10.]) * params**2)
+      >>> tx = optax.chain(
+      ...     optax.sgd(0.01),
+      ...     pdt_optax.pdt(snapshot_every=2, interval=0, verify=pdt_optax.Verify()),
+      ... )
+      >>> params = jnp.array([1., 1.])
+      >>> state = tx.init(params)
+      >>> for _ in range(12):
+      ...   updates, state = tx.update(
+      ...       jax.grad(loss)(params), state, params, value_fn=loss
+      ...   )
+      ...   params = optax.apply_updates(params, updates)
+      >>> print(pdt_optax.metrics(state).value_calls)
+      14
+    """
+
+    horizons: tuple[int, ...] = (2, 5, 20)
+    predictors: tuple[str | _predictors.Predictor, ...] = ("dmd", "linear")
+    criteria: str | _criteria.Criterion = dataclasses.field(default_factory=_criteria.path_sign)
+    margin: float = 0.0
+
+    def __post_init__(self):
+        if not self.horizons or any(not _is_horizon(horizon) for horizon in self.horizons):
+            raise ValueError(
+                f"`horizons` must be one or more ints of at least 1, got {self.horizons!r}."
+            )
+        if not self.predictors:
+            raise ValueError("`predictors` must be one or more predictors, got none.")
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"`margin` must be in [0, 1), got {self.margin!r}.")
+        _criteria.resolve(self.criteria)
+        for predictor in self.predictors:
+            _predictors.resolve(predictor, -1)
+
+    def paths(self, gram: Gram, predictors: list[_predictors.Predictor]) -> jax.Array:
+        """Coefficients of the points of every candidate's path.
+
+        Args:
+          gram: Gram matrix of one group, ``(h, h)``.
+          predictors: the resolved predictors.
+
+        Returns:
+          Shape ``(candidates, points, h)``.
+        """
+        furthest = max(self.horizons)
+        steps = jnp.asarray(_interpolation(self.horizons, furthest), gram.matrix.dtype)
+        with jax.default_matmul_precision("highest"):
+            paths = [jnp.tensordot(steps, p(gram, furthest), axes=1) for p in predictors]
+        return jnp.concatenate(paths)
+
+    def candidate_horizons(self) -> np.ndarray:
+        """Horizon of every candidate, int32."""
+        return np.tile(np.asarray(self.horizons, np.int32), len(self.predictors))
+
+
+def _interpolation(horizons: tuple[int, ...], furthest: int) -> np.ndarray:
+    """Weights of steps 1..furthest in the points of each path; linear between snapshots."""
+    points = np.arange(1, _PATH_POINTS + 1) / _PATH_POINTS
+    weights = np.zeros((len(horizons), _PATH_POINTS, furthest + 1))
+    for row, horizon in enumerate(horizons):
+        for column, time in enumerate(horizon * points):
+            before = min(int(time + 1e-9), horizon - 1)
+            weights[row, column, before] += 1 - (time - before)
+            weights[row, column, before + 1] += time - before
+    return weights[..., 1:]
+
+
+def _is_horizon(value) -> bool:
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= 1
+    except TypeError:
+        return False
