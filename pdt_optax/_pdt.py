@@ -1,7 +1,6 @@
 """Predictive Differential Training as an optax gradient transformation."""
 
 from collections.abc import Callable
-import functools
 import operator
 from typing import Any, NamedTuple
 
@@ -9,33 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pdt_optax import _criteria, _history, _leaves, _predictors
-from pdt_optax._dmd import Gram
+from pdt_optax import _criteria, _event, _history, _leaves, _predictors
+from pdt_optax._candidates import Candidates
+from pdt_optax._event import Event, PredictionReport
 from pdt_optax._verify import Verify
-
-
-class PredictionReport(NamedTuple):
-    """What the last prediction was like; zeros before the first.
-
-    ``G`` is the number of groups of leaves (`scope`), ``L`` that of floating-point
-    leaves, ``h`` the history.
-
-    Attributes:
-      operators: shape ``(G, h-1, h-1)``, the DMD operators.
-      leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
-      mask_ratio: float32, accepted share of all coordinates.
-      prediction_error: float32, ``||p_1 - w_opt|| / ||d||``.
-      candidate: int32, the verified candidate that was taken; -1 for the
-        optimizer's own result.
-      value_calls: int32, calls of ``value_fn`` so far.
-    """
-
-    operators: jax.Array
-    leaf_mask_ratio: jax.Array
-    mask_ratio: jax.Array
-    prediction_error: jax.Array
-    candidate: jax.Array
-    value_calls: jax.Array
 
 
 class PDTState(NamedTuple):
@@ -161,26 +137,17 @@ def pdt(
     _check_int("interval", interval, 0)
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
-    predict = _predictors.resolve(predictor, dmd.svd_rank)
-    if verify is None:
-        horizons = jnp.array([horizon], jnp.int32)
-    else:
-        criterion, rank = _criteria.resolve(verify.criteria)
-        candidates = [_predictors.resolve(p, rank) for p in verify.predictors]
-        horizons = jnp.asarray(verify.candidate_horizons())
-
-    def solve(gram):
-        """Coefficients of the predictor and, for its spectrum, a DMD operator."""
-        if isinstance(predict, _predictors.DMD):
-            return predict.solve(gram, horizon)
-        coefficients = predict(gram, horizon)
-        if coefficients.shape != (horizon, history):
-            raise ValueError(
-                f"`predictor` must return coefficients of shape {(horizon, history)}, got "
-                f"{coefficients.shape}."
-            )
-        return coefficients, dmd.solve(gram, 1)[1]
-
+    candidates = (
+        Candidates(
+            predictors=(_predictors.resolve(predictor, dmd.svd_rank),),
+            horizons=(horizon,),
+            points=horizon,
+            criterion=criterion,
+            spectrum=dmd,
+        )
+        if verify is None
+        else verify.candidates()
+    )
     if isinstance(scope, str) and scope not in ("global", "leaf"):
         raise ValueError(
             "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
@@ -220,87 +187,37 @@ def pdt(
             ),
         )
 
-    def analyse(gram):
-        """Of one group: paths of the candidates, the first step, and a DMD operator."""
-        first, operator_ = solve(gram)
-        if verify is None:
-            return first[None], first[0], operator_
-        return verify.paths(gram, candidates), first[0], operator_
-
-    def make_prediction(updates, report, state, params, value_fn):
+    def predict(updates, report, state, params, value_fn):
         """Replaces the updates of the accepted coordinates."""
         groups, num_groups = _leaves.groups(scope, params)
-        columns = _history.basis(state.anchor, state.increments)
         weights = _leaves.float_leaves(params, params)
-        gram = _history.gram(columns, groups, num_groups)
-        finite = jnp.isfinite(gram.matrix).all(axis=(1, 2))
-        matrix = jnp.where(finite[:, None, None], gram.matrix, jnp.eye(history))
-        gram = Gram(matrix.astype(gram.matrix.dtype), gram.size)
-        paths, first, operators = jax.vmap(analyse)(gram)
-        usable = finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
-
-        def merge(candidate):
-            """Updates with the jumps of a candidate, and how many coordinates jump in each leaf."""
-            merged, accepted = [], []
-            leaves = zip(weights, updates, columns, groups, strict=True)
-            for index, (weight, update, column, group) in enumerate(leaves):
-                path = [_combine(row, column) for row in paths[group, candidate]]
-                proposal = _criteria.Proposal(
-                    move=_move(weight, update, column[-1]),
-                    path=tuple(path),
-                    horizon=horizons[candidate],
-                    event=state.predictions,
-                    leaf=index,
-                )
-                offset = column[-1] - weight.astype(column[-1].dtype)
-                jump = (path[-1] + offset).astype(update.dtype)
-                mask = criterion(proposal) & usable[group, candidate]
-                mask &= jnp.isfinite(_leaves.apply_update(weight, jump))
-                mask &= jnp.isfinite(proposal.move) & (proposal.move != 0)
-                merged.append(jnp.where(mask, jump, update))
-                accepted.append(jnp.sum(mask, dtype=jnp.int32))
-            return merged, jnp.stack(accepted)
+        columns = _history.basis(state.anchor, state.increments)
+        paths, usable, first, operators = _event.fit(candidates, columns, groups, num_groups)
+        event = Event(weights, updates, columns, groups, paths, usable, state.predictions)
 
         def value(updates):
             arrived = list(map(_leaves.apply_update, weights, updates))
             loss = value_fn(_leaves.replace_float_leaves(params, params, arrived))
             return jnp.asarray(loss, jnp.float32)
 
-        errors, moves = [], []
-        for weight, update, column, group in zip(weights, updates, columns, groups, strict=True):
-            move = _move(weight, update, column[-1])
-            error = _combine(first[group], column) - move
-            errors.append(jnp.sum(error**2, dtype=matrix.dtype))
-            moves.append(jnp.sum(move**2, dtype=matrix.dtype))
-
+        candidate, calls = jnp.zeros([], jnp.int32), 0
         if verify is None:
-            merged, accepted = merge(0)
-            report = report._replace(candidate=jnp.zeros([], jnp.int32))
+            merged, accepted = _event.merge(event, candidates, 0)
         else:
-            own = value(updates)
-            margin = verify.margin
-
-            def score(candidate, best):
-                loss = value(merge(candidate)[0])
-                better = (loss < best[0]) & (loss < own - margin * jnp.abs(own))
-                return jax.tree.map(functools.partial(jnp.where, better), (loss, candidate), best)
-
-            count = len(horizons)
-            _, best = jax.lax.fori_loop(0, count, score, (own, jnp.full([], -1, jnp.int32)))
-            merged, accepted = merge(jnp.maximum(best, 0))
-            merged = [jnp.where(best < 0, u, m) for u, m in zip(updates, merged, strict=True)]
-            accepted = jnp.where(best < 0, 0, accepted)
-            report = report._replace(
-                candidate=best, value_calls=report.value_calls + jnp.int32(count + 1)
+            merged, accepted, candidate = _event.verified_merge(
+                event, candidates, value, verify.margin
             )
+            calls = len(candidates) + 1
 
         accepted = accepted.astype(jnp.float32)
         sizes = jnp.array([weight.size for weight in weights], jnp.float32)
-        return merged, report._replace(
-            operators=jnp.where(jnp.isfinite(operators), operators, 0),
+        return merged, PredictionReport(
+            operators=operators,
             leaf_mask_ratio=accepted / sizes,
             mask_ratio=accepted.sum() / sizes.sum(),
-            prediction_error=_relative(jnp.stack(errors).sum(), jnp.stack(moves).sum()),
+            prediction_error=_event.prediction_error(event, first),
+            candidate=candidate,
+            value_calls=report.value_calls + calls,
         )
 
     def update_fn(updates, state, params=None, *, value_fn=None, **extra_args):
@@ -326,7 +243,7 @@ def pdt(
         )
         moving, report = _once_if(
             predicts,
-            lambda carry: make_prediction(carry[0], carry[1], state, params, value_fn),
+            lambda carry: predict(carry[0], carry[1], state, params, value_fn),
             (moving, state.report),
         )
         weights = list(map(_leaves.apply_update, _leaves.float_leaves(params, params), moving))
@@ -350,19 +267,6 @@ def pdt(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
-    """The combination of the basis of one leaf."""
-    coefficients = coefficients.astype(column[-1].dtype)
-    return functools.reduce(
-        operator.add, [c * b for c, b in zip(coefficients, column, strict=True)]
-    )
-
-
-def _move(weight: jax.Array, update: jax.Array, anchor: jax.Array) -> jax.Array:
-    """The optimizer's own move over the snapshot period."""
-    return _leaves.apply_update(weight, update).astype(anchor.dtype) - anchor
-
-
 def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
     """``fn(operand) if pred else operand``, in place.
 
@@ -374,12 +278,6 @@ def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
         lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
         (pred, operand),
     )[1]
-
-
-def _relative(error: jax.Array, size: jax.Array) -> jax.Array:
-    """Ratio of two norms given squared; 0 / 0 is 0."""
-    ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
-    return jnp.where((size == 0) & (error > 0), jnp.inf, ratio).astype(jnp.float32)
 
 
 def _is_floating(dtype: Any) -> bool:

@@ -3,12 +3,8 @@
 import dataclasses
 import operator
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from pdt_optax import _criteria, _predictors
-from pdt_optax._dmd import Gram
+from pdt_optax._candidates import Candidates
 
 _PATH_POINTS = 5
 
@@ -64,41 +60,18 @@ class Verify:
             raise ValueError("`predictors` must be one or more predictors, got none.")
         if not 0 <= self.margin < 1:
             raise ValueError(f"`margin` must be in [0, 1), got {self.margin!r}.")
-        _criteria.resolve(self.criteria)
-        for predictor in self.predictors:
-            _predictors.resolve(predictor, -1)
+        self.candidates()
 
-    def paths(self, gram: Gram, predictors: list[_predictors.Predictor]) -> jax.Array:
-        """Coefficients of the points of every candidate's path.
-
-        Args:
-          gram: Gram matrix of one group, ``(h, h)``.
-          predictors: the resolved predictors.
-
-        Returns:
-          Shape ``(candidates, points, h)``.
-        """
-        furthest = max(self.horizons)
-        steps = jnp.asarray(_interpolation(self.horizons, furthest), gram.matrix.dtype)
-        with jax.default_matmul_precision("highest"):
-            paths = [jnp.tensordot(steps, p(gram, furthest), axes=1) for p in predictors]
-        return jnp.concatenate(paths)
-
-    def candidate_horizons(self) -> np.ndarray:
-        """Horizon of every candidate, int32."""
-        return np.tile(np.asarray(self.horizons, np.int32), len(self.predictors))
-
-
-def _interpolation(horizons: tuple[int, ...], furthest: int) -> np.ndarray:
-    """Weights of steps 1..furthest in the points of each path; linear between snapshots."""
-    points = np.arange(1, _PATH_POINTS + 1) / _PATH_POINTS
-    weights = np.zeros((len(horizons), _PATH_POINTS, furthest + 1))
-    for row, horizon in enumerate(horizons):
-        for column, time in enumerate(horizon * points):
-            before = min(int(time + 1e-9), horizon - 1)
-            weights[row, column, before] += 1 - (time - before)
-            weights[row, column, before + 1] += time - before
-    return weights[..., 1:]
+    def candidates(self) -> Candidates:
+        """The candidates of an event."""
+        criterion, rank = _criteria.resolve(self.criteria)
+        return Candidates(
+            predictors=tuple(_predictors.resolve(p, rank) for p in self.predictors),
+            horizons=tuple(self.horizons),
+            points=_PATH_POINTS,
+            criterion=criterion,
+            spectrum=_predictors.dmd(rank),
+        )
 
 
 def _is_horizon(value) -> bool:

@@ -1,0 +1,169 @@
+"""One event: fit the history, merge predictions into the updates, pick a candidate."""
+
+from collections.abc import Callable
+import functools
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pdt_optax import _history, _leaves
+from pdt_optax._candidates import Candidates
+from pdt_optax._criteria import Proposal
+from pdt_optax._dmd import Gram
+
+
+class PredictionReport(NamedTuple):
+    """What the last prediction was like; zeros before the first.
+
+    ``G`` is the number of groups of leaves (`scope`), ``L`` that of floating-point
+    leaves, ``h`` the history.
+
+    Attributes:
+      operators: shape ``(G, h-1, h-1)``, the DMD operators.
+      leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
+      mask_ratio: float32, accepted share of all coordinates.
+      prediction_error: float32, ``||p_1 - w_opt|| / ||d||``.
+      candidate: int32, the verified candidate that was taken; -1 for the
+        optimizer's own result.
+      value_calls: int32, calls of ``value_fn`` so far.
+    """
+
+    operators: jax.Array
+    leaf_mask_ratio: jax.Array
+    mask_ratio: jax.Array
+    prediction_error: jax.Array
+    candidate: jax.Array
+    value_calls: jax.Array
+
+
+class Event(NamedTuple):
+    """The history and the optimizer's move at the end of a snapshot period.
+
+    Attributes:
+      weights: the parameters, a list of leaves.
+      updates: of the optimizer, like `weights`.
+      columns: for each leaf the ``h`` arrays of the basis of the history.
+      groups: group of each leaf.
+      paths: coefficients of the candidates, ``(G, candidates, points, h)``.
+      usable: ``(G, candidates)``, bool, whether the coefficients are finite.
+      number: int32, predictions made before.
+    """
+
+    weights: list[jax.Array]
+    updates: list[jax.Array]
+    columns: list[list[jax.Array]]
+    groups: list[int]
+    paths: jax.Array
+    usable: jax.Array
+    number: jax.Array
+
+
+def fit(
+    candidates: Candidates, columns: list[list[jax.Array]], groups: list[int], num_groups: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Coefficients for each group of leaves.
+
+    Args:
+      candidates: what is fitted.
+      columns: the basis of each leaf.
+      groups: group of each leaf.
+      num_groups: how many groups there are.
+
+    Returns:
+      `paths` and `usable` of an :class:`Event`; the coefficients ``(G, h)`` of one
+      step ahead; the DMD operators ``(G, h-1, h-1)``.
+    """
+    gram = _history.gram(columns, groups, num_groups)
+    finite = jnp.isfinite(gram.matrix).all(axis=(1, 2))
+    identity = jnp.eye(gram.matrix.shape[-1], dtype=gram.matrix.dtype)
+    matrix = jnp.where(finite[:, None, None], gram.matrix, identity[None])
+    paths, first, operators = jax.vmap(candidates.fit)(Gram(matrix, gram.size))
+    usable = finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
+    return paths, usable, first, jnp.where(jnp.isfinite(operators), operators, 0)
+
+
+def merge(
+    event: Event, candidates: Candidates, index: jax.Array | int
+) -> tuple[list[jax.Array], jax.Array]:
+    """Lets the accepted coordinates jump.
+
+    Args:
+      event: the event.
+      candidates: the candidates.
+      index: which of them jumps.
+
+    Returns:
+      The updates, and how many coordinates of each leaf jump, int32 ``(L,)``.
+    """
+    merged, accepted = [], []
+    leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
+    for leaf, (weight, update, column, group) in enumerate(leaves):
+        path = tuple(_combine(row, column) for row in event.paths[group, index])
+        move = _move(weight, update, column)
+        proposal = Proposal(move, path, candidates.horizon(index), event.number, leaf)
+        offset = column[-1] - weight.astype(column[-1].dtype)
+        jump = (path[-1] + offset).astype(update.dtype)
+        mask = candidates.criterion(proposal) & event.usable[group, index]
+        mask &= jnp.isfinite(_leaves.apply_update(weight, jump))
+        mask &= jnp.isfinite(move) & (move != 0)
+        merged.append(jnp.where(mask, jump, update))
+        accepted.append(jnp.sum(mask, dtype=jnp.int32))
+    return merged, jnp.stack(accepted)
+
+
+def verified_merge(
+    event: Event,
+    candidates: Candidates,
+    value: Callable[[list[jax.Array]], jax.Array],
+    margin: float,
+) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+    """Merges the candidate with the least loss, if it gains on the optimizer's own result.
+
+    Args:
+      event: the event.
+      candidates: the candidates.
+      value: loss after the given updates.
+      margin: least relative gain.
+
+    Returns:
+      As :func:`merge`, and the candidate taken, int32; -1 for none.
+    """
+    own = value(event.updates)
+
+    def score(index, best):
+        loss = value(merge(event, candidates, index)[0])
+        enough = jnp.isfinite(loss) & (loss < own - margin * jnp.abs(own))
+        better = enough & (loss < best[0])
+        return jax.tree.map(functools.partial(jnp.where, better), (loss, index), best)
+
+    nothing = (own, jnp.full([], -1, jnp.int32))
+    _, best = jax.lax.fori_loop(0, len(candidates), score, nothing)
+    merged, accepted = merge(event, candidates, jnp.maximum(best, 0))
+    merged = [jnp.where(best < 0, u, m) for u, m in zip(event.updates, merged, strict=True)]
+    return merged, jnp.where(best < 0, 0, accepted), best
+
+
+def prediction_error(event: Event, first: jax.Array) -> jax.Array:
+    """``||p_1 - w_opt|| / ||d||``, float32; 0 / 0 is 0."""
+    errors, moves = [], []
+    leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
+    for weight, update, column, group in leaves:
+        move = _move(weight, update, column)
+        errors.append(jnp.sum((_combine(first[group], column) - move) ** 2).astype(first.dtype))
+        moves.append(jnp.sum(move**2).astype(first.dtype))
+    error, size = jnp.stack(errors).sum(), jnp.stack(moves).sum()
+    ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
+    return jnp.where((size == 0) & (error > 0), jnp.inf, ratio).astype(jnp.float32)
+
+
+def _combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
+    terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
+    return functools.reduce(operator.add, terms)
+
+
+def _move(weight: jax.Array, update: jax.Array, column: list[jax.Array]) -> jax.Array:
+    """The optimizer's own move over the snapshot period."""
+    anchor = column[-1]
+    return _leaves.apply_update(weight, update).astype(anchor.dtype) - anchor

@@ -1,0 +1,212 @@
+"""Verified horizons: never worse on the scored loss, and the best of the candidates."""
+
+import itertools
+
+import chex
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracle
+import pytest
+
+import pdt_optax
+
+INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(64, 12)), jnp.float32)
+TARGETS = jnp.tanh(INPUTS @ np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32))
+SGD = optax.sgd(0.05)
+
+
+def initial_params():
+    keys = jax.random.split(jax.random.key(0), 2)
+    return {
+        "hidden": jax.random.normal(keys[0], (12, 16)) / 3,
+        "out": jax.random.normal(keys[1], (16, 3)) / 4,
+    }
+
+
+def loss(params, rows=slice(None)):
+    outputs = jnp.tanh(INPUTS[rows] @ params["hidden"]) @ params["out"]
+    return jnp.mean((outputs - TARGETS[rows]) ** 2)
+
+
+def batch(step):
+    return np.random.default_rng(step).permutation(64)[:32]
+
+
+def train(tx, steps, value_fn=loss):
+    """Returns the parameters, the states, and the loss after each step with and without jumps."""
+    params = initial_params()
+    state = tx.init(params)
+
+    gradient, score = jax.jit(jax.grad(loss)), jax.jit(loss)
+    update = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=value_fn))
+    update_alone = jax.jit(SGD.update)
+    states, losses = [], []
+    for step in range(steps):
+        grads = gradient(params, batch(step))
+        alone = optax.apply_updates(params, update_alone(grads, SGD.init(params))[0])
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        losses.append((score(params), score(alone)))
+        states.append(state)
+    return params, states, np.array(losses)
+
+
+def train_plain(steps):
+    params, _, losses = train(optax.with_extra_args_support(SGD), steps)
+    return params, losses[:, 0]
+
+
+def verified(every=4, **options):
+    verify = pdt_optax.Verify(**options)
+    return optax.chain(SGD, pdt_optax.pdt(every, interval=0, verify=verify))
+
+
+def test_scored_loss_is_never_above_the_optimizers_own():
+    _, states, losses = train(verified(), 120)
+    assert (losses[:, 0] <= losses[:, 1]).all()
+    jumps = [int(state[-1].report.candidate) for state in states[3::4]]
+    assert sum(jump >= 0 for jump in jumps) > 5
+    gained = losses[3::4, 0] < losses[3::4, 1] - 1e-6
+    assert list(gained[4:]) == [jump >= 0 for jump in jumps[4:]]
+
+
+def test_faster_than_the_optimizer():
+    _, _, losses = train(verified(), 120)
+    assert losses[-1, 0] < 0.6 * train_plain(120)[1][-1]
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf, 1.0])
+def test_a_useless_value_fn_lets_no_jump_in(bad):
+    params, states, _ = train(verified(), 60, value_fn=lambda params: jnp.asarray(bad))
+    expected, _ = train_plain(60)
+    chex.assert_trees_all_equal(params, expected)
+    assert pdt_optax.metrics(states[-1]).candidate == -1
+
+
+def test_a_candidate_whose_loss_is_not_finite_is_passed_over():
+    """Only the shortest jump stays inside the domain of the loss."""
+    params, states, _ = train(
+        verified(horizons=(1, 1000), predictors=("linear",)),
+        60,
+        value_fn=lambda params: jnp.where(loss(params) < 2, loss(params), -jnp.inf),
+    )
+    chex.assert_tree_all_finite(params)
+    assert all(int(state[-1].report.candidate) in (-1, 0) for state in states)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_garbage_predictions_end_as_the_optimizer_alone(scale):
+    def garbage(gram, horizon):
+        shape = (horizon, gram.matrix.shape[-1])
+        return scale * jax.random.normal(jax.random.key(3), shape, gram.matrix.dtype)
+
+    params, states, _ = train(verified(predictors=(garbage,), criteria=pdt_optax.accept_all()), 80)
+    expected, _ = train_plain(80)
+    chex.assert_trees_all_equal(params, expected)
+    assert pdt_optax.metrics(states[-1]).value_calls == 16 * 4
+
+
+def test_picks_the_candidate_that_the_oracle_picks():
+    """Every candidate is rebuilt in float64 from the snapshots and scored."""
+    horizons, predictors = (2, 5, 20), ("dmd", "linear")
+    tx = verified(horizons=horizons, predictors=predictors)
+    params = initial_params()
+    state = tx.init(params)
+    snapshots, taken = [params], []
+    update = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=loss))
+    for step in range(1, 61):
+        grads = jax.grad(loss)(params, batch(step))
+        before = params
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        if step % 4:
+            continue
+        if len(snapshots) >= 5:
+            own = optax.apply_updates(before, SGD.update(grads, SGD.init(before))[0])
+            best = best_candidate(snapshots[-5:], own, horizons, predictors)
+            taken.append((int(state[-1].report.candidate), best))
+        snapshots.append(params)
+    assert len(taken) == 11
+    assert taken == [(best, best) for _, best in taken]
+    assert len({best for best, _ in taken}) > 1
+
+
+def best_candidate(snapshots, own, horizons, predictors):
+    flat, restore = zip(*map(jax.flatten_util.ravel_pytree, snapshots), strict=True)
+    history = np.array(flat, np.float64)
+    target = np.asarray(jax.flatten_util.ravel_pytree(own)[0], np.float64)
+    move = target - history[-1]
+    losses = [float(loss(own))]
+    for predictor, horizon in itertools.product(predictors, horizons):
+        path = oracle.predicted_path(predictor, history.T, horizon)
+        times = horizon * np.arange(1, 6) / 5
+        steps = np.vstack([np.zeros_like(move), path])
+        points = np.array([np.interp(times, np.arange(horizon + 1), c) for c in steps.T]).T
+        signs = np.sign(np.diff(np.vstack([np.zeros_like(move), points]), axis=0))
+        mask = (signs == np.sign(move)).all(axis=0) & (move != 0)
+        jumped = np.where(mask, history[-1] + path[-1], target)
+        losses.append(float(loss(restore[-1](jnp.asarray(jumped, jnp.float32)))))
+    return int(np.argmin(losses)) - 1
+
+
+def test_margin_asks_for_a_gain():
+    _, states, _ = train(verified(margin=0.99), 60)
+    assert pdt_optax.metrics(states[-1]).candidate == -1
+    assert pdt_optax.metrics(states[-1]).mask_ratio == 0
+
+
+def test_memory_does_not_grow_with_the_candidates():
+    def temporaries(horizons):
+        tx = verified(horizons=horizons)
+        params = {"hidden": jnp.ones((12, 4000)), "out": jnp.ones((4000, 3))}
+        update = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=loss))
+        compiled = update.lower(params, tx.init(params), params).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries((2, 3, 5, 7, 10, 20)) < 1.05 * temporaries((2, 20))
+
+
+def test_nnx_optimizer():
+    model = nnx.Linear(12, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, verified(every=1), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        def loss_fn(model):
+            return jnp.mean((model(INPUTS) - TARGETS) ** 2)
+
+        graph, _, rest = nnx.split(model, nnx.Param, ...)
+        value, grads = nnx.value_and_grad(loss_fn)(model)
+        optimizer.update(
+            model, grads, value_fn=lambda params: loss_fn(nnx.merge(graph, params, rest))
+        )
+        return value
+
+    losses = [float(step(model, optimizer)) for _ in range(20)]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizons": ()}, r"`horizons` must be one or more ints of at least 1, got \(\)"),
+        ({"horizons": (2, 0)}, r"`horizons` must be one or more ints .* got \(2, 0\)"),
+        ({"predictors": ()}, "`predictors` must be one or more predictors"),
+        ({"predictors": ("dmdd",)}, "`predictor` must be one of .* got 'dmdd'"),
+        ({"criteria": "x"}, "`criteria` must be .* got 'x'"),
+        ({"margin": 1.0}, r"`margin` must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.Verify(**options)
+
+
+def test_missing_value_fn():
+    tx = verified()
+    params = initial_params()
+    with pytest.raises(ValueError, match="`value_fn` must be passed to `update`"):
+        tx.update(params, tx.init(params), params)
