@@ -8,6 +8,7 @@ after ``k`` snapshots is ``D_k = sum_j coefficients[k - 1, j] * B_j`` in the bas
 
 from collections.abc import Callable
 import dataclasses
+import math
 import numbers
 
 import jax
@@ -31,7 +32,9 @@ class DMD:
     def __post_init__(self):
         rank = self.svd_rank
         is_number = isinstance(rank, numbers.Real) and not isinstance(rank, bool)
-        if not is_number or not (0 < rank < 1 or rank in range(-1, 2**31)):
+        is_energy = is_number and 0 < rank < 1
+        is_count = is_number and math.isfinite(rank) and rank == int(rank) >= -1
+        if not (is_energy or is_count):
             raise ValueError(
                 "`svd_rank` must be -1 (no truncation), 0 (Gavish-Donoho threshold), a positive "
                 f"int, or a float in (0, 1) (energy kept); got {rank!r}."

@@ -22,6 +22,9 @@ from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
 from experiments.records import EndRecord, EpochRecord, Record
 
 ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results" / "fcn_sgd"
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def small_mnist() -> Dataset:
@@ -383,3 +386,24 @@ def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
     run_program(toy.main, f"--out={tmp_path}")
     assert "53 steps" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"trajectories.png", "losses.png"}
+
+
+def test_readme_table_is_that_of_the_records():
+    readme = (ROOT / "README.md").read_text()
+    table = tables.markdown(score.score(records.read(RESULTS)))
+    begin, end = readme.index("<!-- results:"), readme.index("<!-- end of results -->")
+    assert readme[begin:end].split("-->")[1].strip() == table
+
+
+def test_demo_meets_its_figures():
+    """Medians over five seeds that nothing was tuned on."""
+    scores = score.by_arm(score.score(records.read(RESULTS)))
+    epochs = score.spread(s.loss_epochs for s in scores["paper"])
+    accuracy = {
+        arm: score.spread(s.validation_accuracy for s in scores[arm]) for arm in ("base", "paper")
+    }
+    assert [s.seed for s in scores["paper"]] == [0, 100, 200, 300, 400]
+    assert epochs.median is not None
+    assert epochs.median <= 36
+    assert accuracy["paper"].median > accuracy["base"].median - 0.005
+    assert {s.status for s in scores["accept_all"]} == {"diverged"}
