@@ -22,7 +22,7 @@ test: lint  ## Lint, types, tests and doctests
 lint: $(VENV)/test  ## Ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/test  ## Format and fix
 	$(BIN)/ruff format .

@@ -34,10 +34,10 @@ class Arm(NamedTuple):
 
 
 class _Program(NamedTuple):
-    """An arm with its compiled step, (params, opt_state, batch) -> (params, opt_state)."""
+    """An arm with its compiled step, (params, opt_state, batch, scored) -> (params, opt_state)."""
 
     arm: Arm
-    step: Callable[[optax.Params, optax.OptState, Examples], tuple[optax.Params, optax.OptState]]
+    step: Callable[..., tuple[optax.Params, optax.OptState]]
     compile_seconds: float
 
 
@@ -49,6 +49,7 @@ class _Training:
     seed: int
     params: optax.Params
     opt_state: optax.OptState
+    scored: Examples
     epoch: int = 0
     seconds: float = 0.0
     predictions: int = 0
@@ -58,7 +59,9 @@ class _Training:
         jax.block_until_ready((self.params, self.opt_state, batches))
         start = time.perf_counter()
         for batch in batches:
-            self.params, self.opt_state = self.program.step(self.params, self.opt_state, batch)
+            self.params, self.opt_state = self.program.step(
+                self.params, self.opt_state, batch, self.scored
+            )
         jax.block_until_ready((self.params, self.opt_state))
         self.seconds += time.perf_counter() - start
         self.epoch += 1
@@ -105,7 +108,12 @@ class _Training:
 
 
 def run(
-    workload: Workload, arms: Sequence[Arm], seeds: Sequence[int], epochs: int, batch_size: int
+    workload: Workload,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    epochs: int,
+    batch_size: int,
+    num_scored: int,
 ) -> Iterator[Record]:
     """Trains every arm on every seed.
 
@@ -117,14 +125,16 @@ def run(
       seeds: seeds of the initialisation and of the order of the batches.
       epochs: passes over the train split.
       batch_size: examples per step.
+      num_scored: training examples whose loss is the `value_fn` of verified jumps.
 
     Yields:
       A record per seed, epoch and arm, as soon as it is known, and one at the end of each arm.
     """
-    programs = [_compile(workload, arm, batch_size) for arm in arms]
+    programs = [_compile(workload, arm, batch_size, num_scored) for arm in arms]
     evaluate = jax.jit(workload.evaluate)
     for seed in seeds:
-        yield from _run_seed(workload, programs, evaluate, seed, epochs, batch_size)
+        scored = jax.device_put(_scored(workload, seed, num_scored))
+        yield from _run_seed(workload, programs, evaluate, seed, epochs, batch_size, scored)
 
 
 def _run_seed(
@@ -134,6 +144,7 @@ def _run_seed(
     seed: int,
     epochs: int,
     batch_size: int,
+    scored: Examples,
 ) -> Iterator[Record]:
     dataset = workload.dataset
     splits = jax.device_put((dataset.train, dataset.validation, dataset.test))
@@ -141,7 +152,7 @@ def _run_seed(
     live = []
     for program in programs:
         params = jax.tree.map(jnp.copy, initial)
-        live.append(_Training(program, seed, params, program.arm.optimizer.init(params)))
+        live.append(_Training(program, seed, params, program.arm.optimizer.init(params), scored))
 
     for epoch in range(1, epochs + 1):
         batches = jax.device_put(list(dataset.epoch_batches(seed, epoch, batch_size)))
@@ -155,20 +166,32 @@ def _run_seed(
                 yield training.end_record(evaluate(training.params, splits[2]), diverged)
 
 
-def _compile(workload: Workload, arm: Arm, batch_size: int) -> _Program:
+def _scored(workload: Workload, seed: int, number: int) -> Examples:
+    """The first examples of epoch 0, which is not trained; at most the train split."""
+    size = min(number, len(workload.dataset.train.labels))
+    return next(workload.dataset.epoch_batches(seed, 0, size))
+
+
+def _compile(workload: Workload, arm: Arm, batch_size: int, num_scored: int) -> _Program:
+    optimizer = optax.with_extra_args_support(arm.optimizer)
+
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(
-        params: optax.Params, opt_state: optax.OptState, batch: Examples
+        params: optax.Params, opt_state: optax.OptState, batch: Examples, scored: Examples
     ) -> tuple[optax.Params, optax.OptState]:
         grads = jax.grad(workload.loss)(params, batch)
-        updates, opt_state = arm.optimizer.update(grads, opt_state, params)
+        updates, opt_state = optimizer.update(
+            grads, opt_state, params, value_fn=lambda params: workload.loss(params, scored)
+        )
         return optax.apply_updates(params, updates), opt_state
 
     params = workload.init(0)
-    opt_state = arm.optimizer.init(params)
+    opt_state = optimizer.init(params)
     batch = next(workload.dataset.epoch_batches(seed=0, epoch=0, batch_size=batch_size))
+    scored = _scored(workload, 0, num_scored)
     start = time.perf_counter()
-    compiled = step.lower(params, opt_state, batch).compile()
+    compiled = step.lower(params, opt_state, batch, scored).compile()
     compile_seconds = time.perf_counter() - start
-    jax.block_until_ready(compiled(params, opt_state, batch))  # The first call is slow: not timed.
+    # The first call is slow: not timed.
+    jax.block_until_ready(compiled(params, opt_state, batch, scored))
     return _Program(arm, compiled, compile_seconds)

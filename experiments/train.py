@@ -102,6 +102,22 @@ _HISTORY_DTYPE = flags.DEFINE_enum(
 _SNAPSHOT_EVERY = flags.DEFINE_integer(
     "pdt_snapshot_every", 0, "Steps between snapshots; 0 stands for one epoch.", lower_bound=0
 )
+_VERIFY = flags.DEFINE_bool(
+    "pdt_verify",
+    False,
+    "Also train an arm `verified`: at every snapshot the jumps to all --pdt_verify_horizons by all "
+    "--pdt_verify_predictors are scored on --pdt_verify_examples training examples, and the best "
+    "one is made if it gains.",
+)
+_VERIFY_HORIZONS = flags.DEFINE_list(
+    "pdt_verify_horizons", ["2", "5", "20"], "Snapshots predicted ahead, one candidate each."
+)
+_VERIFY_PREDICTORS = flags.DEFINE_list(
+    "pdt_verify_predictors", ["dmd", "linear"], f"Of {', '.join(PREDICTORS)}, a candidate each."
+)
+_VERIFY_EXAMPLES = flags.DEFINE_integer(
+    "pdt_verify_examples", 512, "Training examples on which candidates are scored.", lower_bound=1
+)
 
 
 def _is_integers(words: Sequence[str]) -> bool:
@@ -133,7 +149,21 @@ flags.register_validator("seeds", _is_distinct, "must be one or more different o
 flags.register_validator(
     "pdt_criteria", lambda names: set(names) <= set(CRITERIA), f"must be of {', '.join(CRITERIA)}."
 )
-flags.register_validator("pdt_criteria", _is_distinct, "must be one or more different ones.")
+flags.register_multi_flags_validator(
+    ["pdt_criteria", "pdt_verify"],
+    lambda flag: flag["pdt_verify"] or _is_distinct(flag["pdt_criteria"]),
+    "must be one or more different ones without --pdt_verify.",
+)
+flags.register_validator(
+    "pdt_verify_horizons",
+    lambda words: _is_integers(words) and _is_distinct(words) and "0" not in words,
+    "must be different integers from 1.",
+)
+flags.register_validator(
+    "pdt_verify_predictors",
+    lambda names: _is_distinct(names) and set(names) <= set(PREDICTORS),
+    f"must be different ones of {', '.join(PREDICTORS)}.",
+)
 flags.register_validator(
     "pdt_svd_rank", _is_svd_rank, "must be preset, an integer from -1, or a fraction such as 0.99."
 )
@@ -152,7 +182,7 @@ def main() -> None:
 
     seeds = [int(seed) for seed in _SEEDS.value]
     print(f"Training {', '.join(arm.name for arm in arms)}: {summary.describe(_configuration())}")
-    rows = loop.run(workload, arms, seeds, _EPOCHS.value, _BATCH_SIZE.value)
+    rows = loop.run(workload, arms, seeds, _EPOCHS.value, _BATCH_SIZE.value, _VERIFY_EXAMPLES.value)
     try:
         for row in progress.shown(rows, len(arms), len(seeds), _EPOCHS.value):
             records.append(run_dir, row)
@@ -193,6 +223,9 @@ def _arms(steps_per_epoch: int) -> list[loop.Arm]:
         for name in _CRITERIA.value:
             pdt = _pdt(CRITERIA[name], _SNAPSHOT_EVERY.value or steps_per_epoch)
             arms.append(loop.Arm(name, optax.chain(base, pdt), predicts=True))
+    if _PDT.value and _VERIFY.value:
+        pdt = _verified_pdt(_SNAPSHOT_EVERY.value or steps_per_epoch)
+        arms.append(loop.Arm("verified", optax.chain(base, pdt), predicts=True))
     return arms
 
 
@@ -208,6 +241,21 @@ def _pdt(criteria: Criteria, snapshot_every: int) -> optax.GradientTransformatio
         svd_rank=_svd_rank(_SVD_RANK.value),
         scope=_SCOPE.value,
         history_dtype=_HISTORY_DTYPE.value and jnp.dtype(_HISTORY_DTYPE.value),
+    )
+
+
+def _verified_pdt(snapshot_every: int) -> optax.GradientTransformation:
+    return pdt_optax.pdt(
+        snapshot_every,
+        history=_HISTORY.value,
+        start=_START.value,
+        interval=0,
+        scope=_SCOPE.value,
+        history_dtype=_HISTORY_DTYPE.value and jnp.dtype(_HISTORY_DTYPE.value),
+        verify=pdt_optax.Verify(
+            horizons=tuple(int(horizon) for horizon in _VERIFY_HORIZONS.value),
+            predictors=tuple(_VERIFY_PREDICTORS.value),
+        ),
     )
 
 

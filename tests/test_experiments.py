@@ -296,8 +296,10 @@ def test_an_arm_alone_is_bit_equal_to_the_arm_among_others_and_divergence_ends_a
     base = loop.Arm("base", optax.sgd(0.1), predicts=False)
     wild = loop.Arm("wild", optax.sgd(1e20), predicts=False)
 
-    together = list(loop.run(workload, [wild, base], seeds=[3], epochs=2, batch_size=64))
-    alone = list(loop.run(workload, [base], seeds=[3], epochs=2, batch_size=64))
+    together = list(
+        loop.run(workload, [wild, base], seeds=[3], epochs=2, batch_size=64, num_scored=64)
+    )
+    alone = list(loop.run(workload, [base], seeds=[3], epochs=2, batch_size=64, num_scored=64))
 
     losses = [[row.train_loss for row in epochs_of(rows, "base")] for rows in (together, alone)]
     assert losses[0] == losses[1]
