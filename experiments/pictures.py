@@ -26,6 +26,7 @@ COLORS: Mapping[str, str] = {
     "bounded": "#D55E00",
     "reference": "#009E73",
     "accept_all": "#CC79A7",
+    "verified": "#7B3FA0",
 }
 _STYLE: dict[Any, Any] = {
     "axes.grid": True,

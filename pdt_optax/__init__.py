@@ -13,11 +13,13 @@ from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._dmd import Gram
 from pdt_optax._pdt import PDTState, pdt
 from pdt_optax._predictors import affine_dmd, average, dmd, last_increment, linear
+from pdt_optax._schedule import Adaptive
 from pdt_optax._verify import Verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptive",
     "Gram",
     "Metrics",
     "PDTState",

@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from pdt_optax._criteria import Criterion
 from pdt_optax._dmd import Gram
@@ -32,22 +31,25 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.predictors) * len(self.horizons)
 
-    def horizon(self, index: jax.Array | int) -> jax.Array:
-        """Horizon of a candidate, int32."""
-        return jnp.asarray(self.horizons, jnp.int32)[index % len(self.horizons)]
+    def at(self, reach: jax.Array) -> jax.Array:
+        """Horizons of all candidates, float32, none beyond `reach`."""
+        horizons = jnp.minimum(jnp.asarray(self.horizons, jnp.float32), reach)
+        return jnp.tile(horizons, len(self.predictors))
 
-    def fit(self, gram: Gram) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def fit(self, gram: Gram, reach: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Coefficients of the candidates, from the Gram matrix of one group.
 
         Args:
           gram: Gram matrix of the history, ``(h, h)``.
+          reach: float32 scalar, the greatest horizon now.
 
         Returns:
           Paths ``(candidates, points, h)``; the first predictor's first step
           ``(h,)``; a DMD operator ``(h-1, h-1)``.
         """
         history, furthest = gram.matrix.shape[-1], max(self.horizons)
-        at_points = jnp.asarray(_interpolation(self.horizons, self.points), gram.matrix.dtype)
+        horizons = self.at(reach)[: len(self.horizons)]
+        at_points = _interpolation(horizons, self.points, furthest).astype(gram.matrix.dtype)
         steps, operator = [], None
         for predictor in self.predictors:
             if isinstance(predictor, DMD) and operator is None:
@@ -67,16 +69,11 @@ class Candidates:
         return paths, steps[0][0], operator
 
 
-def _interpolation(horizons: tuple[int, ...], points: int) -> np.ndarray:
+def _interpolation(horizons: jax.Array, points: int, furthest: int) -> jax.Array:
     """Weights of the steps in the points of each path, ``(horizons, points, furthest)``.
 
     Linear between snapshots: exactly one step each if `points` is the horizon.
     """
-    weights = np.zeros((len(horizons), points, max(horizons) + 1))
-    for row, horizon in enumerate(horizons):
-        for point in range(points):
-            before, rest = divmod(horizon * (point + 1), points)
-            weights[row, point, before] += 1 - rest / points
-            if rest:
-                weights[row, point, before + 1] += rest / points
-    return weights[..., 1:]
+    times = jnp.outer(horizons, jnp.arange(1, points + 1, dtype=horizons.dtype)) / points
+    steps = jnp.arange(1, furthest + 1, dtype=horizons.dtype)
+    return jnp.maximum(0, 1 - jnp.abs(times[:, :, None] - steps[None, None]))

@@ -24,7 +24,7 @@ class Proposal(NamedTuple):
       path: the predicted displacements from ``w(t-1)``, arrays like `move`:
         ``(D_1, .., D_tau)``, one for each snapshot; of a verified candidate at
         evenly spaced points up to ``D_tau``.
-      horizon: int32 scalar, ``tau``.
+      horizon: float32 scalar, ``tau``.
       event: int32 scalar, the number of predictions made before this one.
       leaf: position of the leaf among the floating-point leaves.
     """
@@ -59,7 +59,7 @@ def magnitude_bounds(lower: Bound = 0.0, upper: Bound = math.inf) -> Criterion:
       >>> proposal = pdt_optax.Proposal(
       ...     move=jnp.array([1.0, 1.0, -1.0]),
       ...     path=(jnp.array([0.1, 2.0, -9.0]),),
-      ...     horizon=jnp.array(1), event=jnp.array(0), leaf=0,
+      ...     horizon=jnp.array(1.0), event=jnp.array(0), leaf=0,
       ... )
       >>> pdt_optax.magnitude_bounds(1.0, 5.0)(proposal)
       Array([False,  True, False], dtype=bool)

@@ -13,7 +13,7 @@ from pdt_optax._pdt import PDTState
 class Metrics(NamedTuple):
     """Diagnostics of :func:`pdt_optax.pdt`; made by :func:`pdt_optax.metrics`.
 
-    All but `snapshots` speak of the last prediction and are zero before it.
+    What speaks of the last prediction is zero before it.
     ``G`` is the number of groups of leaves (`scope`), ``h`` the history.
 
     Attributes:
@@ -33,6 +33,10 @@ class Metrics(NamedTuple):
       candidate: int32, the candidate of :class:`pdt_optax.Verify` that was taken,
         counted over horizons within predictors; -1 for the optimizer's own result.
       value_calls: int32, calls of ``value_fn`` so far.
+      horizon: float32, greatest number of snapshots ahead now.
+      interval: int32, least number of periods without a prediction now.
+      bad_jumps: int32, jumps after which the ``value`` passed to ``update`` rose or
+        was not finite.
     """
 
     snapshots: jax.Array
@@ -46,6 +50,9 @@ class Metrics(NamedTuple):
     rejected: jax.Array
     candidate: jax.Array
     value_calls: jax.Array
+    horizon: jax.Array
+    interval: jax.Array
+    bad_jumps: jax.Array
 
 
 def metrics(opt_state: Any) -> Metrics:
@@ -93,6 +100,9 @@ def metrics(opt_state: Any) -> Metrics:
         rejected=(state.predictions > 0) & (report.mask_ratio == 0),
         candidate=report.candidate,
         value_calls=report.value_calls,
+        horizon=state.pace.horizon,
+        interval=state.pace.interval,
+        bad_jumps=state.pace.bad_jumps,
     )
 
 

@@ -48,6 +48,7 @@ class Event(NamedTuple):
       groups: group of each leaf.
       paths: coefficients of the candidates, ``(G, candidates, points, h)``.
       usable: ``(G, candidates)``, bool, whether the coefficients are finite.
+      horizons: of the candidates, float32.
       number: int32, predictions made before.
     """
 
@@ -57,16 +58,22 @@ class Event(NamedTuple):
     groups: list[int]
     paths: jax.Array
     usable: jax.Array
+    horizons: jax.Array
     number: jax.Array
 
 
 def fit(
-    candidates: Candidates, columns: list[list[jax.Array]], groups: list[int], num_groups: int
+    candidates: Candidates,
+    reach: jax.Array,
+    columns: list[list[jax.Array]],
+    groups: list[int],
+    num_groups: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Coefficients for each group of leaves.
 
     Args:
       candidates: what is fitted.
+      reach: float32, the greatest horizon now.
       columns: the basis of each leaf.
       groups: group of each leaf.
       num_groups: how many groups there are.
@@ -79,7 +86,8 @@ def fit(
     finite = jnp.isfinite(gram.matrix).all(axis=(1, 2))
     identity = jnp.eye(gram.matrix.shape[-1], dtype=gram.matrix.dtype)
     matrix = jnp.where(finite[:, None, None], gram.matrix, identity[None])
-    paths, first, operators = jax.vmap(candidates.fit)(Gram(matrix, gram.size))
+    grams = Gram(matrix, gram.size)
+    paths, first, operators = jax.vmap(candidates.fit, in_axes=(0, None))(grams, reach)
     usable = finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
     return paths, usable, first, jnp.where(jnp.isfinite(operators), operators, 0)
 
@@ -102,7 +110,7 @@ def merge(
     for leaf, (weight, update, column, group) in enumerate(leaves):
         path = tuple(_combine(row, column) for row in event.paths[group, index])
         move = _move(weight, update, column)
-        proposal = Proposal(move, path, candidates.horizon(index), event.number, leaf)
+        proposal = Proposal(move, path, event.horizons[index], event.number, leaf)
         offset = column[-1] - weight.astype(column[-1].dtype)
         jump = (path[-1] + offset).astype(update.dtype)
         mask = candidates.criterion(proposal) & event.usable[group, index]

@@ -55,6 +55,21 @@ def push(anchor: Any, increments: tuple[Any, ...], newest: list[jax.Array]) -> t
     return new_anchor, (*increments[1:], increment)
 
 
+def replace_newest(
+    anchor: Any, increments: tuple[Any, ...], newest: list[jax.Array]
+) -> tuple[Any, Any]:
+    """Puts `newest` in the place of the newest snapshot; arguments as of :func:`push`."""
+    new_anchor = jax.tree.unflatten(jax.tree.structure(anchor), newest)
+
+    def corrected(new, old, stored):
+        dtype = compute_dtype(new)
+        change = new.astype(dtype) - old.astype(dtype)
+        return (stored.astype(dtype) + change).astype(stored.dtype)
+
+    increment = jax.tree.map(corrected, new_anchor, anchor, increments[-1])
+    return new_anchor, (*increments[:-1], increment)
+
+
 def basis(anchor: Any, increments: tuple[Any, ...]) -> list[list[jax.Array]]:
     """For each leaf the ``h`` arrays of the basis ``B``, in compute precision."""
     columns = zip(*map(jax.tree.leaves, (*increments, anchor)), strict=True)

@@ -1,6 +1,7 @@
 """Predictive Differential Training as an optax gradient transformation."""
 
 from collections.abc import Callable
+import functools
 import operator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import optax
 from pdt_optax import _criteria, _event, _history, _leaves, _predictors
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event, PredictionReport
+from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._verify import Verify
 
 
@@ -24,6 +26,9 @@ class PDTState(NamedTuple):
       last_prediction: int32, snapshot period of the last prediction; 0 if none.
       anchor: the newest snapshot, a tree like the parameters.
       increments: ``h - 1`` trees like the parameters, oldest first.
+      fallback: with `rollback` the optimizer's result of before the last jump, a
+        tree like the parameters; otherwise None.
+      pace: how far and how often is predicted now.
       report: of the last prediction; read by :func:`pdt_optax.metrics`.
     """
 
@@ -33,6 +38,8 @@ class PDTState(NamedTuple):
     last_prediction: jax.Array
     anchor: Any
     increments: tuple[Any, ...]
+    fallback: Any
+    pace: Pace
     report: PredictionReport
 
 
@@ -49,6 +56,9 @@ def pdt(
     scope: Any | Callable[[Any], Any] = "global",
     history_dtype: Any = None,
     verify: Verify | None = None,
+    adaptive: Adaptive | None = None,
+    rollback: bool = False,
+    value_tolerance: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Lets weights jump ahead along their predicted training dynamics.
 
@@ -99,16 +109,26 @@ def pdt(
         ``value_fn``, an extra argument of ``update``, gives for parameters. It
         replaces `criteria`, `predictor` and `horizon`; ``interval=0`` is safe
         and best with it.
+      adaptive: a :class:`pdt_optax.Adaptive`: shorter and rarer predictions after
+        bad ones.
+      rollback: whether the parameters return to the optimizer's result of before
+        the jump if the mean of ``value``, the loss of each step and an extra
+        argument of ``update``, is higher over the period after a jump than over
+        the one before, or if the loss is not finite. Costs one more copy of the
+        parameters. The optimizer's state stays as it is; wrap an optimizer with
+        a state in :func:`optax.apply_if_finite`.
+      value_tolerance: by what part that mean may rise.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
-      ``params`` and, with `verify`, ``value_fn``; it ignores other extra
-      arguments. Leaves that are not floating-point pass through untouched.
+      ``params``, with `verify` ``value_fn``, and with `rollback` ``value``; it
+      ignores other extra arguments. Leaves that are not floating-point pass
+      through untouched.
 
     Raises:
       ValueError: at construction for an argument out of range; from ``init`` for
         complex parameters or labels that do not fit them; from ``update`` if
-        ``params`` or a needed ``value_fn`` is missing.
+        ``params``, or a needed ``value_fn`` or ``value``, is missing.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -148,6 +168,9 @@ def pdt(
         if verify is None
         else verify.candidates()
     )
+    if not value_tolerance >= 0:
+        raise ValueError(f"`value_tolerance` must be at least 0, got {value_tolerance!r}.")
+    greatest_horizon = max(candidates.horizons)
     if isinstance(scope, str) and scope not in ("global", "leaf"):
         raise ValueError(
             "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
@@ -177,6 +200,8 @@ def pdt(
             last_prediction=jnp.zeros([], jnp.int32),
             anchor=anchor,
             increments=increments,
+            fallback=_history.init(params, 1, None)[0] if rollback else None,
+            pace=Pace.initial(greatest_horizon, interval),
             report=PredictionReport(
                 operators=jnp.zeros((num_groups, history - 1, history - 1), dtype),
                 leaf_mask_ratio=jnp.zeros(len(leaves), jnp.float32),
@@ -187,13 +212,24 @@ def pdt(
             ),
         )
 
-    def predict(updates, report, state, params, value_fn):
-        """Replaces the updates of the accepted coordinates."""
+    def predict(updates, state, params, value_fn):
+        """The updates with the jumps of the accepted coordinates, and a report."""
         groups, num_groups = _leaves.groups(scope, params)
         weights = _leaves.float_leaves(params, params)
         columns = _history.basis(state.anchor, state.increments)
-        paths, usable, first, operators = _event.fit(candidates, columns, groups, num_groups)
-        event = Event(weights, updates, columns, groups, paths, usable, state.predictions)
+        reach = state.pace.horizon
+        paths, usable, first, operators = _event.fit(candidates, reach, columns, groups, num_groups)
+        event = Event(
+            weights,
+            updates,
+            columns,
+            groups,
+            paths,
+            usable,
+            candidates.at(reach),
+            state.predictions,
+        )
+        error = _event.prediction_error(event, first)
 
         def value(updates):
             arrived = list(map(_leaves.apply_update, weights, updates))
@@ -201,13 +237,15 @@ def pdt(
             return jnp.asarray(loss, jnp.float32)
 
         candidate, calls = jnp.zeros([], jnp.int32), 0
-        if verify is None:
-            merged, accepted = _event.merge(event, candidates, 0)
-        else:
+        if verify is not None:
             merged, accepted, candidate = _event.verified_merge(
                 event, candidates, value, verify.margin
             )
             calls = len(candidates) + 1
+        else:
+            if adaptive is not None:
+                event = event._replace(usable=usable & (error <= adaptive.max_error))
+            merged, accepted = _event.merge(event, candidates, 0)
 
         accepted = accepted.astype(jnp.float32)
         sizes = jnp.array([weight.size for weight in weights], jnp.float32)
@@ -215,52 +253,89 @@ def pdt(
             operators=operators,
             leaf_mask_ratio=accepted / sizes,
             mask_ratio=accepted.sum() / sizes.sum(),
-            prediction_error=_event.prediction_error(event, first),
+            prediction_error=error,
             candidate=candidate,
-            value_calls=report.value_calls + calls,
+            value_calls=state.report.value_calls + calls,
         )
 
-    def update_fn(updates, state, params=None, *, value_fn=None, **extra_args):
+    def next_pace(pace, predicts, report, regrets):
+        """The pace after a step, which may have predicted or proved the last jump bad."""
+        jumped = predicts & (report.mask_ratio > 0)
+        pace = pace._replace(watched=pace.watched | jumped)
+        if adaptive is None:
+            return pace
+        bad = report.candidate < 0
+        if verify is None:
+            bad = ~(report.prediction_error <= adaptive.max_error)
+        changed = adaptive.next(pace, bad | regrets, greatest_horizon, interval)
+        judged = predicts | regrets
+        return jax.tree.map(functools.partial(jnp.where, judged), changed, pace)
+
+    def update_fn(updates, state, params=None, *, value=None, value_fn=None, **extra_args):
         del extra_args
-        if params is None:
-            raise ValueError(
-                "`params` must be passed to `update`: tx.update(grads, state, params); got None."
-            )
-        if verify is not None and value_fn is None:
-            raise ValueError(
-                "`value_fn` must be passed to `update` for `verify`: tx.update(grads, state, "
-                "params, value_fn=lambda params: loss(params, batch)); got None."
-            )
+        for name, given, needed, example in (
+            ("params", params, True, ""),
+            ("value_fn", value_fn, verify is not None, ", value_fn=lambda params: loss(params)"),
+            ("value", value, rollback, ", value=loss"),
+        ):
+            if needed and given is None:
+                raise ValueError(
+                    f"`{name}` must be passed to `update`: tx.update(grads, state, "
+                    f"params{example}); got None."
+                )
         moving = _leaves.float_leaves(updates, params)
         if not moving:
             return updates, state
-        period = state.snapshots_taken
+        weights = _leaves.float_leaves(params, params)
+        period, pace = state.snapshots_taken, state.pace
         ends = state.pdt_count == snapshot_every - 1
+        regrets = jnp.zeros([], bool)
+        if value is not None:
+            value = jnp.asarray(value, jnp.float32)
+            pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
+        returns = regrets & rollback
         predicts = (
             ends
+            & ~returns
             & (period >= max(start, history))
-            & ((state.predictions == 0) | (period - state.last_prediction > interval))
+            & ((state.predictions == 0) | (period - state.last_prediction > pace.interval))
         )
+        held = (state.anchor, state.increments)
+        fallback = state.fallback
+        if rollback:
+            safe = jax.tree.leaves(fallback)
+
+            def restore(_):
+                back = zip(safe, weights, moving, strict=True)
+                updates = [(s - w).astype(u.dtype) for s, w, u in back]
+                return updates, _history.replace_newest(held[0], held[1], safe)
+
+            moving, held = _once_if(returns, restore, (moving, held))
+            arrived = list(map(_leaves.apply_update, weights, moving))
+            structure = jax.tree.structure(fallback)
+            fallback = _once_if(
+                predicts, lambda _: jax.tree.unflatten(structure, arrived), fallback
+            )
         moving, report = _once_if(
             predicts,
-            lambda carry: predict(carry[0], carry[1], state, params, value_fn),
+            lambda carry: predict(carry[0], state, params, value_fn),
             (moving, state.report),
         )
-        weights = list(map(_leaves.apply_update, _leaves.float_leaves(params, params), moving))
+        arrived = list(map(_leaves.apply_update, weights, moving))
         anchor, increments = _once_if(
-            ends,
-            lambda held: _history.push(held[0], held[1], weights),
-            (state.anchor, state.increments),
+            ends & ~returns, lambda old: _history.push(old[0], old[1], arrived), held
         )
         return _leaves.replace_float_leaves(updates, params, moving), PDTState(
-            pdt_count=jnp.where(ends, 0, state.pdt_count + 1),
-            snapshots_taken=jnp.where(ends, optax.safe_increment(period), period),
+            pdt_count=jnp.where(ends | returns, 0, state.pdt_count + 1),
+            snapshots_taken=jnp.where(ends & ~returns, optax.safe_increment(period), period),
             predictions=jnp.where(
                 predicts, optax.safe_increment(state.predictions), state.predictions
             ),
             last_prediction=jnp.where(predicts, period, state.last_prediction),
             anchor=anchor,
             increments=increments,
+            fallback=fallback,
+            pace=next_pace(pace, predicts, report, regrets),
             report=report,
         )
 

@@ -19,7 +19,7 @@ PATH = tuple(
         [1.0, -2.0, 3.0, 8.0, -3.0, 2.0, 0.6, 2.0, 3.0],
     )
 )
-PROPOSAL = pdt_optax.Proposal(MOVE, PATH, jnp.array(3), jnp.array(0), 0)
+PROPOSAL = pdt_optax.Proposal(MOVE, PATH, jnp.array(3.0), jnp.array(0), 0)
 
 
 @pytest.mark.parametrize(

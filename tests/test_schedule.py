@@ -1,0 +1,212 @@
+"""The scheduler: shorter, rarer, and back to where the optimizer was."""
+
+import functools
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pdt_optax
+from pdt_optax._schedule import Pace
+
+LINEAR = {"predictor": "linear", "criteria": pdt_optax.accept_all(), "history": 3, "start": 3}
+
+
+def run(tx, moves, values=None, params=None):
+    """Feeds the moves as the optimizer's updates; returns the parameters after each step."""
+    params = jnp.arange(1.0, 5.0) if params is None else params
+    state = tx.init(params)
+    update = jax.jit(lambda u, s, p, v: tx.update(u, s, p, value=v))
+    path, states = [np.asarray(params)], []
+    for step, move in enumerate(moves):
+        value = None if values is None else jnp.float32(values[step])
+        updates, state = update(jnp.full_like(params, move), state, params, value)
+        params = optax.apply_updates(params, updates)
+        path.append(np.asarray(params))
+        states.append(state)
+    return np.array(path), states
+
+
+def test_pace_by_hand():
+    adaptive = pdt_optax.Adaptive(min_horizon=2, max_interval=5, shrink=0.5, grow=1.25)
+    pace = Pace.initial(10, 1)
+    seen = []
+    for bad in (True, True, True, True, False, False, False, False, False, False):
+        pace = adaptive.next(pace, jnp.array(bad), horizon=10, interval=1)
+        seen.append((float(pace.horizon), int(pace.interval)))
+    horizons = [5, 2.5, 2, 2, 2.5, 3.125, 3.90625, 4.8828125, 6.103515625, 7.62939453125]
+    assert seen == list(zip(horizons, [3, 5, 5, 5, 2, 1, 1, 1, 1, 1], strict=True))
+
+
+def test_predictions_that_are_always_off_become_rare_and_change_nothing():
+    adaptive = pdt_optax.Adaptive(max_error=1e-9)
+    tx = pdt_optax.pdt(1, adaptive=adaptive, **LINEAR | {"predictor": "last_increment"})
+    moves = 0.1 * np.cos(np.arange(40))
+    path, states = run(tx, moves)
+    counts = [int(state.predictions) for state in states]
+    periods = np.flatnonzero(np.diff([0, *counts])) + 1
+    assert periods.tolist() == [3, 7, 15, 24, 33]
+    expected = functools.reduce(
+        lambda p, move: [*p, (p[-1] + np.float32(move)).astype(np.float32)], moves, [path[0]]
+    )
+    np.testing.assert_array_equal(path, expected)
+    assert pdt_optax.metrics(states[-1]).interval == 8
+    assert pdt_optax.metrics(states[-1]).horizon == 1
+
+
+@pytest.mark.parametrize(("reach", "expected"), [(5.0, 5.0), (2.5, 2.5), (1.0, 1.0)])
+def test_jump_reaches_as_far_as_the_present_horizon(reach, expected):
+    """Constant moves of 0.5 from 1: the line through three snapshots has that slope."""
+    tx = pdt_optax.pdt(1, adaptive=pdt_optax.Adaptive(), interval=0, **LINEAR)
+    params = jnp.ones(4)
+    state = tx.init(params)
+    for step in range(3):
+        if step == 2:
+            state = state._replace(pace=state.pace._replace(horizon=jnp.float32(reach)))
+        updates, state = jax.jit(tx.update)(jnp.full(4, 0.5), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_rollback_returns_to_the_result_before_the_jump(every):
+    """Snapshots 1.0, 1.3, 1.6 for every = 3: the jump at the end of period 3 is undone after 4."""
+    tx = pdt_optax.pdt(every, rollback=True, interval=9, **LINEAR)
+    values = [1.0] * (3 * every) + [2.0] * every + [1.0] * (3 * every)
+    path, states = run(tx, [0.1] * len(values), values, params=jnp.ones(4))
+    before_jump = path[3 * every - 1] + 0.1
+    assert (path[3 * every] > before_jump + 0.3 * every).all()
+    np.testing.assert_allclose(path[4 * every], before_jump, rtol=1e-6)
+    np.testing.assert_allclose(path[4 * every + 1], before_jump + 0.1, rtol=1e-6)
+    assert pdt_optax.metrics(states[-1]).bad_jumps == 1
+    snapshots = [path[every], path[2 * every], path[4 * every]]
+    restored = states[4 * every - 1]
+    np.testing.assert_array_equal(restored.anchor, snapshots[-1])
+    for increment, (old, new) in zip(
+        restored.increments, itertools.pairwise(snapshots), strict=True
+    ):
+        np.testing.assert_allclose(increment, new - old, atol=1e-6)
+
+
+def test_a_jump_that_holds_is_not_undone():
+    tx = pdt_optax.pdt(1, rollback=True, interval=9, **LINEAR)
+    with_rollback, states = run(tx, [0.1] * 9, np.linspace(2, 1, 9))
+    without, _ = run(pdt_optax.pdt(1, interval=9, **LINEAR), [0.1] * 9)
+    np.testing.assert_array_equal(with_rollback, without)
+    assert pdt_optax.metrics(states[-1]).bad_jumps == 0
+
+
+@pytest.mark.parametrize(("tolerance", "bad"), [(0.0, 1), (0.49, 1), (0.51, 0)])
+def test_value_tolerance(tolerance, bad):
+    tx = pdt_optax.pdt(1, rollback=True, interval=9, value_tolerance=tolerance, **LINEAR)
+    _, states = run(tx, [0.1] * 6, [1.0, 1.0, 1.0, 1.5, 1.0, 1.0])
+    assert pdt_optax.metrics(states[-1]).bad_jumps == bad
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rollback_at_once_when_the_loss_is_not_finite(value):
+    """The step that meets it comes with updates that are not finite either."""
+    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    values = [1.0] * 13 + [value] + [1.0] * 4
+    moves = [0.1] * 13 + [np.nan] + [0.1] * 4
+    path, states = run(tx, moves, values)
+    np.testing.assert_allclose(path[14], path[11] + 0.1, rtol=1e-6)
+    assert np.isfinite(path).all()
+    assert states[13].pdt_count == 0
+    assert states[13].snapshots_taken == 4
+
+
+def test_garbage_predictions_are_survived_with_rollback():
+    """Unverified jumps to nowhere: training goes on from before each."""
+    inputs = jax.random.normal(jax.random.key(0), (64, 8))
+    targets = inputs @ jax.random.normal(jax.random.key(1), (8, 2))
+
+    def loss(params):
+        return jnp.mean((inputs @ params - targets) ** 2)
+
+    def garbage(gram, horizon):
+        noise = jax.random.normal(jax.random.key(2), (horizon, gram.matrix.shape[-1]))
+        return 30 * noise / jnp.sqrt(jnp.diagonal(gram.matrix) + 1e-12)[None]
+
+    def train(tx, steps=400):
+        params = jnp.zeros((8, 2))
+        state = tx.init(params)
+
+        def step(carry, _):
+            params, state = carry
+            value, grads = jax.value_and_grad(loss)(params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return (optax.apply_updates(params, updates), state), value
+
+        (params, state), values = jax.jit(lambda carry: jax.lax.scan(step, carry, length=steps))(
+            (params, state)
+        )
+        return state, values
+
+    options = {"predictor": garbage, "criteria": pdt_optax.accept_all()}
+    base = optax.with_extra_args_support(optax.sgd(0.05))
+    state, values = train(
+        optax.chain(
+            base,
+            pdt_optax.pdt(4, rollback=True, adaptive=pdt_optax.Adaptive(max_error=1e9), **options),
+        )
+    )
+    assert values.max() > 10 * values[0]
+    assert pdt_optax.metrics(state).bad_jumps > 3
+    assert values[-40:].min() < 1e-5 * values[0]
+    _, alone = train(base)
+    assert alone[-1] < 1e-5 * values[0]
+
+
+def test_verified_jumps_that_never_gain_become_rare():
+    calls = []
+    for adaptive in (None, pdt_optax.Adaptive(max_interval=7)):
+        tx = pdt_optax.pdt(1, interval=0, verify=pdt_optax.Verify(), adaptive=adaptive)
+        params = jnp.ones(3)
+        state = tx.init(params)
+        update = jax.jit(lambda u, s, p, tx=tx: tx.update(u, s, p, value_fn=lambda _: 1.0))
+        for step in range(40):
+            updates, state = update(jnp.full(3, 0.1 * 0.9**step), state, params)
+            params = optax.apply_updates(params, updates)
+        calls.append(int(pdt_optax.metrics(state).value_calls))
+    assert calls == [36 * 7, len([5, 7, 11, 19, 27, 35]) * 7]
+
+
+def test_state_keeps_its_type_with_everything_on():
+    tx = pdt_optax.pdt(
+        2, interval=0, rollback=True, adaptive=pdt_optax.Adaptive(), verify=pdt_optax.Verify()
+    )
+    params = {"w": jnp.ones((3, 2)), "n": jnp.array(1)}
+    state = tx.init(params)
+    update = jax.jit(lambda u, s, p: tx.update(u, s, p, value=1.0, value_fn=lambda _: 1.0))
+    _, after = update(params, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, after)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_error": 0}, "`max_error` must be positive, got 0"),
+        ({"max_error": float("nan")}, "`max_error` must be positive, got nan"),
+        ({"min_horizon": 0.5}, r"`min_horizon` must be at least 1, got 0\.5"),
+        ({"max_interval": -1}, "`max_interval` must be at least 0, got -1"),
+        ({"shrink": 0.0}, r"`shrink` must be in \(0, 1\], got 0.0"),
+        ({"grow": "2"}, "`grow` must be at least 1, got '2'"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.Adaptive(**options)
+
+
+def test_bad_tolerance_and_missing_value():
+    with pytest.raises(ValueError, match=r"`value_tolerance` must be at least 0, got -1\.0"):
+        pdt_optax.pdt(1, value_tolerance=-1.0)
+    tx = pdt_optax.pdt(1, rollback=True)
+    with pytest.raises(ValueError, match="`value` must be passed to `update`"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)), jnp.ones(2))
