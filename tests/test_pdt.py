@@ -386,7 +386,9 @@ def test_metrics_in_any_optax_state_and_under_jit():
 
 
 def test_metrics_over_vmapped_seeds():
-    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(1, criteria="bounded"))
+    tx = optax.chain(
+        optax.sgd(0.1), pdt_optax.pdt(1, predictor="linear", criteria=pdt_optax.accept_all())
+    )
 
     def run(scale):
         params = jax.tree.map(lambda p: p * scale, initial_params())
@@ -396,14 +398,14 @@ def test_metrics_over_vmapped_seeds():
             updates, state = tx.update(gradient(params), state, params)
             return (optax.apply_updates(params, updates), state), None
 
-        return jax.lax.scan(step, (params, tx.init(params)), length=8)[0]
+        return jax.lax.scan(step, (params, tx.init(params)), length=6)[0]
 
     scales = jnp.array([0.5, 1.0])
     params, state = jax.jit(jax.vmap(run))(scales)
     metrics = pdt_optax.metrics(state)
     assert metrics.mask_ratio_per_leaf["scale"].shape == (2,)
     single, _ = jax.jit(run)(scales[1])
-    chex.assert_trees_all_close(jax.tree.map(lambda p: p[1], params), single, rtol=5e-3, atol=1e-4)
+    chex.assert_trees_all_close(jax.tree.map(lambda p: p[1], params), single, rtol=1e-4, atol=1e-5)
 
 
 def test_metrics_without_or_with_several_states():
