@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
-demo: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 4 minutes
+demo: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minutes
 	$(BIN)/python -m experiments.train --model=fcn --dataset=mnist5k --optimizer=sgd \
 	  --learning_rate=0.01 --batch_size=256 --epochs=60 \
 	  --baseline --pdt --pdt_criteria=paper,bounded,reference --run_dir=runs/demo

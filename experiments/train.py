@@ -5,14 +5,13 @@ Example:
     --baseline --pdt --pdt_criteria=paper,bounded,reference
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import math
 import pathlib
 import sys
 from typing import Any
 
 from absl import flags
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -22,7 +21,7 @@ from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
 import pdt_optax
 
-Criteria = str | Callable[[pdt_optax.Proposal], jax.Array]
+Criteria = str | pdt_optax.Criterion
 CRITERIA: Mapping[str, Criteria] = {
     "paper": "paper",
     "bounded": "bounded",
@@ -204,6 +203,9 @@ def _check_pdt_flags() -> None:
     stray = [name for name in given if name.startswith("pdt_")]
     if stray and not _PDT.value:
         sys.exit(f"flag --{stray[0]}: needs --pdt.")
+    stray = [name for name in given if name.startswith("pdt_verify_")]
+    if stray and not _VERIFY.value:
+        sys.exit(f"flag --{stray[0]}: needs --pdt_verify.")
 
 
 def _steps_per_epoch(workload: workloads.Workload) -> int:

@@ -1,6 +1,7 @@
 """Predictive Differential Training: train faster along predicted dynamics."""
 
 from pdt_optax._criteria import (
+    Criterion,
     Proposal,
     accept_all,
     all_of,
@@ -12,7 +13,7 @@ from pdt_optax._criteria import (
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._dmd import Gram
 from pdt_optax._pdt import PDTState, pdt
-from pdt_optax._predictors import affine_dmd, average, dmd, last_increment, linear
+from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
 from pdt_optax._schedule import Adaptive
 from pdt_optax._verify import Verify
 
@@ -20,9 +21,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adaptive",
+    "Criterion",
     "Gram",
     "Metrics",
     "PDTState",
+    "Predictor",
     "Proposal",
     "Verify",
     "accept_all",

@@ -126,7 +126,7 @@ def random_mask(ratio: float, key: jax.Array) -> Criterion:
     Raises:
       ValueError: if `ratio` is outside [0, 1].
     """
-    if not 0 <= ratio <= 1:
+    if not isinstance(ratio, numbers.Real) or not 0 <= ratio <= 1:
         raise ValueError(f"`ratio` must be in [0, 1], got {ratio!r}.")
 
     def criterion(proposal: Proposal) -> jax.Array:

@@ -13,7 +13,7 @@ from pdt_optax._pdt import PDTState
 class Metrics(NamedTuple):
     """Diagnostics of :func:`pdt_optax.pdt`; made by :func:`pdt_optax.metrics`.
 
-    What speaks of the last prediction is zero before it.
+    What speaks of the last prediction is zero before it, `candidate` -1.
     ``G`` is the number of groups of leaves (`scope`), ``h`` the history.
 
     Attributes:
@@ -24,14 +24,15 @@ class Metrics(NamedTuple):
       mask_ratio_per_leaf: accepted share of each floating-point leaf, a tree
         like the parameters.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
-        prediction one snapshot ahead in units of the optimizer's move; inf if it
-        did not move.
+        prediction one snapshot ahead in units of the optimizer's move; inf if only
+        the optimizer did not move.
       eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
         modulus first; zero outside the rank.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
       rejected: bool, whether no coordinate was accepted.
       candidate: int32, the candidate of :class:`pdt_optax.Verify` that was taken,
-        counted over horizons within predictors; -1 for the optimizer's own result.
+        counted over horizons within predictors; -1 for the optimizer's own result;
+        0 without verification.
       value_calls: int32, calls of ``value_fn`` so far.
       horizon: float32, greatest number of snapshots ahead now.
       interval: int32, least number of periods without a prediction now.

@@ -15,7 +15,7 @@ from pdt_optax._dmd import Gram
 
 
 class PredictionReport(NamedTuple):
-    """What the last prediction was like; zeros before the first.
+    """What the last prediction was like; zeros, `candidate` -1, before the first.
 
     ``G`` is the number of groups of leaves (`scope`), ``L`` that of floating-point
     leaves, ``h`` the history.
@@ -50,6 +50,7 @@ class Event(NamedTuple):
       usable: ``(G, candidates)``, bool, whether the coefficients are finite.
       horizons: of the candidates, float32.
       number: int32, predictions made before.
+      restorable: whether a jump must leave a way back, see :func:`merge`.
     """
 
     weights: list[jax.Array]
@@ -60,6 +61,7 @@ class Event(NamedTuple):
     usable: jax.Array
     horizons: jax.Array
     number: jax.Array
+    restorable: bool
 
 
 def fit(
@@ -97,6 +99,11 @@ def merge(
 ) -> tuple[list[jax.Array], jax.Array]:
     """Lets the accepted coordinates jump.
 
+    A coordinate may return by an update later only if the place it jumps to is
+    not so far that its digits are lost there. With `restorable` it jumps only if
+    the loss is below a hundredth of the optimizer's move, or if it lands within
+    four times its own size.
+
     Args:
       event: the event.
       candidates: the candidates.
@@ -114,7 +121,12 @@ def merge(
         offset = column[-1] - weight.astype(column[-1].dtype)
         jump = (path[-1] + offset).astype(update.dtype)
         mask = candidates.criterion(proposal) & event.usable[group, index]
-        mask &= jnp.isfinite(_leaves.apply_update(weight, jump))
+        landing = _leaves.apply_update(weight, jump)
+        mask &= jnp.isfinite(landing)
+        if event.restorable:
+            rounding = jnp.finfo(landing.dtype).eps * jnp.abs(landing).astype(move.dtype)
+            near = jnp.abs(landing) <= 4 * jnp.abs(_leaves.apply_update(weight, update))
+            mask &= (rounding <= 0.01 * jnp.abs(move)) | near
         mask &= jnp.isfinite(move) & (move != 0)
         merged.append(jnp.where(mask, jump, update))
         accepted.append(jnp.sum(mask, dtype=jnp.int32))

@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pdt_optax._dmd import Gram
-from pdt_optax._leaves import compute_dtype, is_float, leaf_dtype
+from pdt_optax._leaves import compute_dtype, float_tree, leaf_dtype
 
 
 def init(params: Any, history: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -25,13 +24,10 @@ def init(params: Any, history: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
             return jnp.zeros_like(leaf)
         return jnp.array(leaf, leaf_dtype(leaf), copy=True)
 
-    def tree(make):
-        return jax.tree.map(lambda p: make(p) if is_float(p) else optax.MaskedNode(), params)
-
     def zeros(leaf):
         return jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf))
 
-    return tree(copy), tuple(tree(zeros) for _ in range(history - 1))
+    return float_tree(copy, params), tuple(float_tree(zeros, params) for _ in range(history - 1))
 
 
 def push(anchor: Any, increments: tuple[Any, ...], newest: list[jax.Array]) -> tuple[Any, Any]:

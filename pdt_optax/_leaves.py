@@ -1,5 +1,6 @@
 """Which leaves of the parameters take part, and which share coefficients."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -27,7 +28,22 @@ def compute_dtype(*leaves: Any) -> np.dtype:
 def float_leaves(tree: Any, like: Any) -> list[jax.Array]:
     """Leaves of `tree` in the places of the floating-point leaves of `like`."""
     kinds = [is_float(leaf) for leaf in jax.tree.leaves(like)]
-    return [leaf for leaf, kind in zip(jax.tree.leaves(tree), kinds, strict=True) if kind]
+    leaves = zip(jax.tree.leaves(tree), kinds, strict=True)
+    return [jnp.asarray(leaf) for leaf, kind in leaves if kind]
+
+
+def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
+    """Raises ValueError unless `tree` has the structure of `like`."""
+    if jax.tree.structure(tree) != jax.tree.structure(like):
+        raise ValueError(
+            f"`{name}` must have the tree structure of {of}, {jax.tree.structure(like)}; "
+            f"got {jax.tree.structure(tree)}."
+        )
+
+
+def float_tree(make: Callable[[Any], Any], params: Any) -> Any:
+    """`make` of each floating-point leaf, :class:`optax.MaskedNode` in place of the others."""
+    return jax.tree.map(lambda p: make(p) if is_float(p) else optax.MaskedNode(), params)
 
 
 def apply_update(param: jax.Array, update: jax.Array) -> jax.Array:

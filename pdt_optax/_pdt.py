@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import numbers
 import operator
 from typing import Any, NamedTuple
 
@@ -77,7 +78,8 @@ def pdt(
     false, the updates of the optimizer pass bit for bit. The optimizer's own
     state is left alone.
 
-    The state holds `history` arrays for each parameter, sharded like it.
+    The state holds `history` arrays for each parameter, sharded like it, and one
+    more with `rollback`. The update is not reverse-mode differentiable.
 
     Args:
       snapshot_every: optimizer steps in a snapshot period, the unit of time of
@@ -107,17 +109,19 @@ def pdt(
         the parameters. The newest snapshot is kept in the parameters' dtype.
       verify: a :class:`pdt_optax.Verify`: jump only where it lowers the loss that
         ``value_fn``, an extra argument of ``update``, gives for parameters. It
-        replaces `criteria`, `predictor` and `horizon`; ``interval=0`` is safe
-        and best with it.
+        replaces `criteria`, `predictor`, `horizon` and `svd_rank`; ``interval=0``
+        is safe and best with it.
       adaptive: a :class:`pdt_optax.Adaptive`: shorter and rarer predictions after
         bad ones.
       rollback: whether the parameters return to the optimizer's result of before
         the jump if the mean of ``value``, the loss of each step and an extra
         argument of ``update``, is higher over the period after a jump than over
-        the one before, or if the loss is not finite. Costs one more copy of the
-        parameters. The optimizer's state stays as it is; wrap an optimizer with
-        a state in :func:`optax.apply_if_finite`.
-      value_tolerance: by what part that mean may rise.
+        the one before, or if the loss or a weight is not finite. Coordinates do not
+        jump so far that they could not come back. Costs one more copy of the
+        parameters and a pass over them at each step. The optimizer's state stays as
+        it is; wrap an optimizer with a state in :func:`optax.apply_if_finite`.
+      value_tolerance: by what part that mean may rise; also for `adaptive` if
+        ``value`` is passed.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
@@ -128,7 +132,8 @@ def pdt(
     Raises:
       ValueError: at construction for an argument out of range; from ``init`` for
         complex parameters or labels that do not fit them; from ``update`` if
-        ``params``, or a needed ``value_fn`` or ``value``, is missing.
+        ``params``, or a needed ``value_fn`` or ``value``, is missing or has another
+        structure or shape than it must.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -155,6 +160,15 @@ def pdt(
     _check_int("horizon", horizon, 1)
     _check_int("start", start, 1)
     _check_int("interval", interval, 0)
+    for name, argument, kind in (("verify", verify, Verify), ("adaptive", adaptive, Adaptive)):
+        if argument is not None and not isinstance(argument, kind):
+            raise ValueError(
+                f"`{name}` must be None or a pdt_optax.{kind.__name__}, got {argument!r}."
+            )
+    if not isinstance(rollback, bool):
+        raise ValueError(f"`rollback` must be a bool, got {rollback!r}.")
+    if not isinstance(value_tolerance, numbers.Real) or not value_tolerance >= 0:
+        raise ValueError(f"`value_tolerance` must be at least 0, got {value_tolerance!r}.")
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
     candidates = (
@@ -168,8 +182,6 @@ def pdt(
         if verify is None
         else verify.candidates()
     )
-    if not value_tolerance >= 0:
-        raise ValueError(f"`value_tolerance` must be at least 0, got {value_tolerance!r}.")
     greatest_horizon = max(candidates.horizons)
     if isinstance(scope, str) and scope not in ("global", "leaf"):
         raise ValueError(
@@ -228,13 +240,14 @@ def pdt(
             usable,
             candidates.at(reach),
             state.predictions,
+            restorable=rollback,
         )
         error = _event.prediction_error(event, first)
 
         def value(updates):
             arrived = list(map(_leaves.apply_update, weights, updates))
             loss = value_fn(_leaves.replace_float_leaves(params, params, arrived))
-            return jnp.asarray(loss, jnp.float32)
+            return _scalar("value_fn", loss)
 
         candidate, calls = jnp.zeros([], jnp.int32), 0
         if verify is not None:
@@ -251,8 +264,8 @@ def pdt(
         sizes = jnp.array([weight.size for weight in weights], jnp.float32)
         return merged, PredictionReport(
             operators=operators,
-            leaf_mask_ratio=accepted / sizes,
-            mask_ratio=accepted.sum() / sizes.sum(),
+            leaf_mask_ratio=accepted / jnp.maximum(sizes, 1),
+            mask_ratio=accepted.sum() / jnp.maximum(sizes.sum(), 1),
             prediction_error=error,
             candidate=candidate,
             value_calls=state.report.value_calls + calls,
@@ -283,6 +296,9 @@ def pdt(
                     f"`{name}` must be passed to `update`: tx.update(grads, state, "
                     f"params{example}); got None."
                 )
+        _leaves.check_structure("updates", updates, params, "`params`")
+        floats = _leaves.float_tree(lambda leaf: leaf, params)
+        _leaves.check_structure("params", floats, state.anchor, "those given to `init`")
         moving = _leaves.float_leaves(updates, params)
         if not moving:
             return updates, state
@@ -291,7 +307,11 @@ def pdt(
         ends = state.pdt_count == snapshot_every - 1
         regrets = jnp.zeros([], bool)
         if value is not None:
-            value = jnp.asarray(value, jnp.float32)
+            value = _scalar("value", value)
+            if rollback:
+                arrived = map(_leaves.apply_update, weights, moving)
+                finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in arrived]).all()
+                value = jnp.where(finite, value, jnp.nan)
             pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
         returns = regrets & rollback
         predicts = (
@@ -308,7 +328,8 @@ def pdt(
             def restore(_):
                 back = zip(safe, weights, moving, strict=True)
                 updates = [(s - w).astype(u.dtype) for s, w, u in back]
-                return updates, _history.replace_newest(held[0], held[1], safe)
+                returned = list(map(_leaves.apply_update, weights, updates))
+                return updates, _history.replace_newest(held[0], held[1], returned)
 
             moving, held = _once_if(returns, restore, (moving, held))
             arrived = list(map(_leaves.apply_update, weights, moving))
@@ -353,6 +374,13 @@ def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
         lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
         (pred, operand),
     )[1]
+
+
+def _scalar(name: str, value: Any) -> jax.Array:
+    value = jnp.asarray(value, jnp.float32)
+    if value.shape:
+        raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")
+    return value
 
 
 def _is_floating(dtype: Any) -> bool:

@@ -106,13 +106,12 @@ def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
     Examples:
       >>> import jax.numpy as jnp
       >>> import pdt_optax
-      >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
-      >>> gram = pdt_optax.Gram(
-      ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
-      ... )
-      >>> pdt_optax.linear()(gram, 2)
-      Array([[0.5, 0.5, 0. ],
-             [1. , 1. , 0. ]], dtype=float32)
+      >>> snapshots = jnp.outer(jnp.array([8., 4., 2.]), jnp.array([1., 3.]))
+      >>> basis = jnp.vstack([jnp.diff(snapshots, axis=0), snapshots[-1:]])
+      >>> gram = pdt_optax.Gram(basis @ basis.T, jnp.array(2.))
+      >>> displacements = pdt_optax.dmd()(gram, 2) @ basis
+      >>> bool(jnp.allclose(displacements, jnp.array([[-1., -3.], [-1.5, -4.5]])))
+      True
 
     References:
       Schmid, `Dynamic mode decomposition of numerical and experimental data
@@ -156,6 +155,17 @@ def linear() -> Predictor:
 
     Returns:
       A predictor.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import pdt_optax
+      >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
+      >>> gram = pdt_optax.Gram(
+      ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
+      ... )
+      >>> pdt_optax.linear()(gram, 2)
+      Array([[0.5, 0.5, 0. ],
+             [1. , 1. , 0. ]], dtype=float32)
     """
 
     def predict(gram: Gram, horizon: int) -> jax.Array:

@@ -38,7 +38,11 @@ class Adaptive:
         for name, valid, what in (
             ("max_error", _number(self.max_error) and self.max_error > 0, "positive"),
             ("min_horizon", _number(self.min_horizon) and self.min_horizon >= 1, "at least 1"),
-            ("max_interval", _number(self.max_interval) and self.max_interval >= 0, "at least 0"),
+            (
+                "max_interval",
+                isinstance(self.max_interval, int) and self.max_interval >= 0,
+                "an int of at least 0",
+            ),
             ("shrink", _number(self.shrink) and 0 < self.shrink <= 1, "in (0, 1]"),
             ("grow", _number(self.grow) and self.grow >= 1, "at least 1"),
         ):
@@ -63,7 +67,8 @@ class Pace(NamedTuple):
       interval: int32, periods without a prediction between two.
       watched: bool, whether the period after a jump is running.
       value_sum: float32, sum of ``value`` over the running period.
-      value_before: float32, mean of ``value`` over the period before it.
+      value_before: float32, mean of ``value`` over the last period in which it was
+        finite; inf before the first.
       bad_jumps: int32, jumps after which ``value`` rose or was not finite.
     """
 
@@ -82,7 +87,7 @@ class Pace(NamedTuple):
             interval=jnp.full([], interval, jnp.int32),
             watched=jnp.zeros([], bool),
             value_sum=jnp.zeros([], jnp.float32),
-            value_before=jnp.zeros([], jnp.float32),
+            value_before=jnp.full([], jnp.inf, jnp.float32),
             bad_jumps=jnp.zeros([], jnp.int32),
         )
 
@@ -102,13 +107,14 @@ class Pace(NamedTuple):
           period after it is higher, or the loss is not finite.
         """
         total = self.value_sum + value
-        limit = self.value_before + tolerance * jnp.abs(self.value_before)
-        too_high = ends & ~(total / period <= limit)
+        mean = total / period
+        allowed = jnp.where(jnp.isinf(self.value_before), 0, tolerance * jnp.abs(self.value_before))
+        too_high = ends & ~(mean <= self.value_before + allowed)
         bad = self.watched & (too_high | ~jnp.isfinite(value))
         return self._replace(
             watched=self.watched & ~ends & ~bad,
             value_sum=jnp.where(ends | bad, 0, total),
-            value_before=jnp.where(ends & ~bad, total / period, self.value_before),
+            value_before=jnp.where(ends & ~bad & jnp.isfinite(mean), mean, self.value_before),
             bad_jumps=self.bad_jumps + bad,
         ), bad
 

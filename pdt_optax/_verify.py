@@ -1,12 +1,14 @@
 """Verified horizons: a jump is made only if it lowers the loss."""
 
 import dataclasses
+import numbers
 import operator
 
 from pdt_optax import _criteria, _predictors
 from pdt_optax._candidates import Candidates
 
 _PATH_POINTS = 5
+_PATH_SIGN = _criteria.path_sign()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +17,8 @@ class Verify:
 
     A line search along the predicted path. The candidates are every predictor at
     every horizon, each under its own mask. A tie, a loss that is not finite or no
-    gain means the optimizer's own result, so the loss that `value_fn` returns is
-    never raised. One event calls `value_fn` once for each candidate and once for
+    gain means the optimizer's own result, so the loss that `value_fn` gives right after the
+    event is never above it. One event calls `value_fn` once for each candidate and once for
     the optimizer's result; one candidate is in memory at a time.
 
     The path of a candidate is judged at five evenly spaced points.
@@ -48,17 +50,21 @@ class Verify:
 
     horizons: tuple[int, ...] = (2, 5, 20)
     predictors: tuple[str | _predictors.Predictor, ...] = ("dmd", "linear")
-    criteria: str | _criteria.Criterion = dataclasses.field(default_factory=_criteria.path_sign)
+    criteria: str | _criteria.Criterion = _PATH_SIGN
     margin: float = 0.0
 
     def __post_init__(self):
+        for name in ("horizons", "predictors"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise ValueError(f"`{name}` must be a tuple, got {getattr(self, name)!r}.")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.horizons or any(not _is_horizon(horizon) for horizon in self.horizons):
             raise ValueError(
                 f"`horizons` must be one or more ints of at least 1, got {self.horizons!r}."
             )
         if not self.predictors:
             raise ValueError("`predictors` must be one or more predictors, got none.")
-        if not 0 <= self.margin < 1:
+        if not isinstance(self.margin, numbers.Real) or not 0 <= self.margin < 1:
             raise ValueError(f"`margin` must be in [0, 1), got {self.margin!r}.")
         self.candidates()
 

@@ -29,6 +29,10 @@ import pdt_optax
         ({"svd_rank": "0"}, r"`svd_rank` must be -1 .* got '0'"),
         ({"scope": "layer"}, "`scope` must be 'global', 'leaf', .* got 'layer'"),
         ({"history_dtype": "int8"}, "`history_dtype` must be None or a floating dtype, got 'int8'"),
+        ({"verify": True}, r"`verify` must be None or a pdt_optax\.Verify, got True"),
+        ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
+        ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
+        ({"value_tolerance": "a"}, "`value_tolerance` must be at least 0, got 'a'"),
         ({"history_dtype": "half"}, None),
         ({"history_dtype": "what"}, "`history_dtype` must be None or a floating .* got 'what'"),
     ],
@@ -66,6 +70,7 @@ def test_labels_that_do_not_fit():
         (lambda: pdt_optax.magnitude_bounds(-1.0), "`lower` must be a factor >= 0 .* got -1.0"),
         (lambda: pdt_optax.magnitude_bounds(0.0, "a"), "`upper` must be a factor >= 0 .* got 'a'"),
         (lambda: pdt_optax.magnitude_bounds(3.0, 2.0), "`lower` must be at most `upper`, got 3.0"),
+        (lambda: pdt_optax.random_mask("a", None), r"`ratio` must be in \[0, 1\], got 'a'"),
         (lambda: pdt_optax.random_mask(1.5, None), r"`ratio` must be in \[0, 1\], got 1.5"),
         (lambda: pdt_optax.all_of(), "`all_of` needs at least one criterion"),
         (lambda: pdt_optax.all_of("paper", "x"), "`criteria` must be 'paper', .* got 'x'"),
@@ -75,3 +80,36 @@ def test_labels_that_do_not_fit():
 def test_building_blocks(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("updates", "params", "message"),
+    [
+        ({"a": None, "b": jnp.ones(2)}, None, "`updates` must have the tree structure of `params`"),
+        ([jnp.ones(2)] * 2, None, "`updates` must have the tree structure of `params`"),
+        ({"a": jnp.ones(2)}, {"a": jnp.ones(2)}, "`params` must have .* those given to `init`"),
+    ],
+)
+def test_trees_that_do_not_fit(updates, params, message):
+    initial = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    tx = pdt_optax.pdt(1)
+    with pytest.raises(ValueError, match=message):
+        tx.update(updates, tx.init(initial), params or initial)
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "message"),
+    [
+        ({"rollback": True}, {"value": jnp.ones(1)}, r"`value` must be a scalar, .* shape \(1,\)"),
+        (
+            {"verify": pdt_optax.Verify()},
+            {"value_fn": lambda params: params},
+            r"`value_fn` must be a scalar, .* shape \(2,\)",
+        ),
+    ],
+)
+def test_values_that_are_not_scalars(options, given, message):
+    tx, params = pdt_optax.pdt(1, **options), jnp.ones(2)
+    state = tx.init(params)
+    with pytest.raises(ValueError, match=message):
+        tx.update(params, state, params, **given)

@@ -255,6 +255,19 @@ def test_mixed_dtypes_and_leaves_that_are_not_floating_point():
     assert isinstance(per_leaf["step"], optax.MaskedNode)
 
 
+def test_empty_leaves_and_python_scalars():
+    params = {"empty": jnp.zeros((0, 3)), "scalar": 1.0, "weights": jnp.ones(4)}
+    updates = {"empty": jnp.zeros((0, 3)), "scalar": 0.1, "weights": jnp.full(4, 0.1)}
+    tx = pdt_optax.pdt(1, predictor="linear", criteria=pdt_optax.accept_all(), scope="leaf")
+    state = tx.init(params)
+    for _ in range(5):
+        result, state = jax.jit(tx.update)(updates, state, params)
+        params = optax.apply_updates(params, result)
+    metrics = pdt_optax.metrics(state)
+    assert metrics.mask_ratio == 1
+    assert metrics.mask_ratio_per_leaf == {"empty": 0, "scalar": 1, "weights": 1}
+
+
 def test_without_floating_point_leaves_nothing_happens():
     tx = pdt_optax.pdt(1)
     state = tx.init({"step": jnp.array(1)})

@@ -120,6 +120,37 @@ def test_rollback_at_once_when_the_loss_is_not_finite(value):
     assert states[13].snapshots_taken == 4
 
 
+@pytest.mark.parametrize("scale", [1e10, 1e30])
+def test_no_jump_without_a_way_back(scale):
+    """A weight of 1e10 has no digits left for one of 1: such a jump is not made."""
+
+    def far(gram, horizon):
+        return jnp.zeros((horizon, gram.matrix.shape[-1])).at[:, -2].set(scale)
+
+    options = LINEAR | {"predictor": far}
+    _, blind = run(pdt_optax.pdt(1, **options), [-0.01] * 3, [1.0] * 3)
+    path, careful = run(pdt_optax.pdt(1, rollback=True, **options), [-0.01] * 3, [1.0] * 3)
+    assert pdt_optax.metrics(blind[-1]).mask_ratio == 1
+    assert pdt_optax.metrics(careful[-1]).mask_ratio == 0
+    np.testing.assert_allclose(path[-1], np.arange(1, 5) - 0.03, rtol=1e-6)
+
+
+def test_rollback_before_a_weight_overflows():
+    """The optimizer itself would arrive at inf two steps after the jump."""
+    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    moves = [0.1] * 13 + [np.inf] + [0.1] * 2
+    path, _ = run(tx, moves, [1.0] * 16)
+    np.testing.assert_allclose(path[14], path[11] + 0.1, rtol=1e-6)
+    assert np.isfinite(path).all()
+
+
+def test_a_loss_that_was_not_finite_once_does_not_condemn_the_next_jump():
+    tx = pdt_optax.pdt(1, rollback=True, interval=9, **LINEAR)
+    _, states = run(tx, [0.1] * 6, [1.0, np.nan, 1.0, 0.9, 0.8, 0.7])
+    assert pdt_optax.metrics(states[-1]).bad_jumps == 0
+    assert pdt_optax.metrics(states[-1]).predictions == 1
+
+
 def test_garbage_predictions_are_survived_with_rollback():
     """Unverified jumps to nowhere: training goes on from before each."""
     inputs = jax.random.normal(jax.random.key(0), (64, 8))
@@ -194,7 +225,8 @@ def test_state_keeps_its_type_with_everything_on():
         ({"max_error": 0}, "`max_error` must be positive, got 0"),
         ({"max_error": float("nan")}, "`max_error` must be positive, got nan"),
         ({"min_horizon": 0.5}, r"`min_horizon` must be at least 1, got 0\.5"),
-        ({"max_interval": -1}, "`max_interval` must be at least 0, got -1"),
+        ({"max_interval": -1}, "`max_interval` must be an int of at least 0, got -1"),
+        ({"max_interval": 2.5}, r"`max_interval` must be an int of at least 0, got 2\.5"),
         ({"shrink": 0.0}, r"`shrink` must be in \(0, 1\], got 0.0"),
         ({"grow": "2"}, "`grow` must be at least 1, got '2'"),
     ],

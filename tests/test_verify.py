@@ -194,6 +194,9 @@ def test_nnx_optimizer():
     [
         ({"horizons": ()}, r"`horizons` must be one or more ints of at least 1, got \(\)"),
         ({"horizons": (2, 0)}, r"`horizons` must be one or more ints .* got \(2, 0\)"),
+        ({"horizons": 5}, "`horizons` must be a tuple, got 5"),
+        ({"predictors": "dmd"}, "`predictors` must be a tuple, got 'dmd'"),
+        ({"margin": "a"}, r"`margin` must be in \[0, 1\), got 'a'"),
         ({"predictors": ()}, "`predictors` must be one or more predictors"),
         ({"predictors": ("dmdd",)}, "`predictor` must be one of .* got 'dmdd'"),
         ({"criteria": "x"}, "`criteria` must be .* got 'x'"),
