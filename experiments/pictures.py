@@ -106,13 +106,14 @@ def _arrays(seeds: Sequence[Sequence[EpochRecord]]) -> _Runs:
 
 def _draw_loss(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
     axes.set(title="train loss", yscale="log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     for arm, runs in arms.items():
         _draw_line(axes, arm, getattr(runs, time), runs.loss)
     first = max(np.nanmax(runs.loss[:, 0], initial=0) for runs in arms.values())
     least = min(np.nanmin(runs.loss, initial=first) for runs in arms.values())
+    few_decades = first < 1e4 * least
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if few_decades else LogLocator())
     if first > 0:
         axes.set_ylim(0.8 * least, 1.5 * first)
     if BASE in arms:
