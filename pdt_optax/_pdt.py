@@ -7,6 +7,7 @@ import operator
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import optax
 
@@ -167,7 +168,8 @@ def pdt(
             )
     if not isinstance(rollback, bool):
         raise ValueError(f"`rollback` must be a bool, got {rollback!r}.")
-    if not isinstance(value_tolerance, numbers.Real) or not value_tolerance >= 0:
+    is_number = isinstance(value_tolerance, numbers.Real | jax.Array)
+    if not is_number or (not isinstance(value_tolerance, Tracer) and not value_tolerance >= 0):
         raise ValueError(f"`value_tolerance` must be at least 0, got {value_tolerance!r}.")
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
@@ -391,6 +393,11 @@ def _is_floating(dtype: Any) -> bool:
 
 
 def _check_int(name: str, value: Any, least: int) -> None:
+    if isinstance(value, Tracer):
+        raise ValueError(
+            f"`{name}` must be a Python int, got a traced value; with optax.inject_hyperparams, "
+            "name it in `static_args`."
+        )
     try:
         valid = not isinstance(value, bool) and operator.index(value) >= least
     except TypeError:

@@ -1,6 +1,8 @@
 """Every bad argument gives an error that names it, what it must be and what it was."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -50,6 +52,18 @@ def test_complex_parameters():
     params = {"layer": {"kernel": jnp.ones(2, jnp.complex64)}}
     with pytest.raises(ValueError, match=r"must be real, got complex64 at \['layer'\]\['kernel'\]"):
         pdt_optax.pdt(1).init(params)
+
+
+def test_ints_made_traced_by_inject_hyperparams():
+    params = jnp.ones(2)
+    injected = optax.inject_hyperparams(pdt_optax.pdt)
+    tx = injected(snapshot_every=2)
+    with pytest.raises(ValueError, match=r"`snapshot_every` .* name it in `static_args`"):
+        jax.jit(tx.update)(params, tx.init(params), params)
+    static = ("snapshot_every", "history", "horizon", "start", "interval")
+    tx = optax.inject_hyperparams(pdt_optax.pdt, static_args=static)(snapshot_every=2)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    np.testing.assert_array_equal(updates, params)
 
 
 def test_missing_params():

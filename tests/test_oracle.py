@@ -26,7 +26,6 @@ EIGENVALUE_TOLERANCE = {"float64": 1e-6, "float32": 1e-2}
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}
 
 RANKS = (-1, 0, 1, 2, 3, 0.9999)
-SOME_RANKS = (-1, 0, 2, 0.9999)
 LABELS = {
     "hidden": {"bias": "biases", "kernel": "kernels"},
     "output": {"bias": "biases", "kernel": "kernels"},
@@ -58,8 +57,11 @@ by_configuration = pytest.mark.parametrize(
         ("dmd", "labels"),
         ("affine_dmd", "global"),
         ("affine_dmd", "leaf"),
+        ("affine_dmd", "labels"),
         ("linear", "global"),
+        ("linear", "leaf"),
         ("last_increment", "global"),
+        ("last_increment", "labels"),
     ],
 )
 
@@ -377,7 +379,7 @@ def test_control_predictions(dtype, predictor):
             assert_within_step(actual[k], expected[k], event.moved, PREDICTION_TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("svd_rank", SOME_RANKS)
+@by_rank
 @by_dtype
 def test_unmasked_jump_lands_on_the_prediction(dtype, svd_rank):
     for event in repeat_events(dtype, "accept_all", svd_rank=svd_rank):
@@ -524,7 +526,7 @@ def test_replay_of_a_whole_run(preset):
 # The spectrum.
 
 
-@pytest.mark.parametrize("svd_rank", SOME_RANKS)
+@by_rank
 @by_dtype
 def test_eigenvalues_are_those_of_pydmd(dtype, svd_rank):
     for event in repeat_events(dtype, "accept_all", svd_rank=svd_rank):
