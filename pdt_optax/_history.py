@@ -43,11 +43,10 @@ def push(anchor: Any, increments: tuple[Any, ...], newest: list[jax.Array]) -> t
     """
     new_anchor = jax.tree.unflatten(jax.tree.structure(anchor), newest)
 
-    def difference(new, old, stored):
-        dtype = compute_dtype(new)
-        return (new.astype(dtype) - old.astype(dtype)).astype(stored.dtype)
+    def increment_of(new, old, stored):
+        return _difference(new, old).astype(stored.dtype)
 
-    increment = jax.tree.map(difference, new_anchor, anchor, increments[-1])
+    increment = jax.tree.map(increment_of, new_anchor, anchor, increments[-1])
     return new_anchor, (*increments[1:], increment)
 
 
@@ -58,9 +57,8 @@ def replace_newest(
     new_anchor = jax.tree.unflatten(jax.tree.structure(anchor), newest)
 
     def corrected(new, old, stored):
-        dtype = compute_dtype(new)
-        change = new.astype(dtype) - old.astype(dtype)
-        return (stored.astype(dtype) + change).astype(stored.dtype)
+        change = _difference(new, old)
+        return (stored.astype(change.dtype) + change).astype(stored.dtype)
 
     increment = jax.tree.map(corrected, new_anchor, anchor, increments[-1])
     return new_anchor, (*increments[:-1], increment)
@@ -95,3 +93,8 @@ def gram(columns: list[list[jax.Array]], groups: list[int], num_groups: int) -> 
     matrix = jnp.zeros((num_groups, history, history), dtype)
     matrix = matrix.at[:, row, col].set(sums).at[:, col, row].set(sums)
     return Gram(matrix, jnp.asarray(sizes, dtype))
+
+
+def _difference(new: jax.Array, old: jax.Array) -> jax.Array:
+    dtype = compute_dtype(new)
+    return new.astype(dtype) - old.astype(dtype)

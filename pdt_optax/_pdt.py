@@ -3,7 +3,6 @@
 from collections.abc import Callable
 import functools
 import numbers
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import optax
 
 from pdt_optax import _criteria, _event, _history, _leaves, _predictors
 from pdt_optax._candidates import Candidates
+from pdt_optax._checks import is_int
 from pdt_optax._event import Event, PredictionReport
 from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._verify import Verify
@@ -398,9 +398,5 @@ def _check_int(name: str, value: Any, least: int) -> None:
             f"`{name}` must be a Python int, got a traced value; with optax.inject_hyperparams, "
             "name it in `static_args`."
         )
-    try:
-        valid = not isinstance(value, bool) and operator.index(value) >= least
-    except TypeError:
-        valid = False
-    if not valid:
+    if not is_int(value, least):
         raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")

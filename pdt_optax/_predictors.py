@@ -9,13 +9,13 @@ after ``k`` snapshots is ``D_k = sum_j coefficients[k - 1, j] * B_j`` in the bas
 from collections.abc import Callable
 import dataclasses
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pdt_optax import _dmd
+from pdt_optax._checks import is_number
 from pdt_optax._dmd import Gram
 
 Predictor = Callable[[Gram, int], jax.Array]
@@ -31,9 +31,8 @@ class DMD:
 
     def __post_init__(self):
         rank = self.svd_rank
-        is_number = isinstance(rank, numbers.Real) and not isinstance(rank, bool)
-        is_energy = is_number and 0 < rank < 1
-        is_count = is_number and math.isfinite(rank) and rank == int(rank) >= -1
+        is_energy = is_number(rank) and 0 < rank < 1
+        is_count = is_number(rank) and math.isfinite(rank) and rank == int(rank) >= -1
         if not (is_energy or is_count):
             raise ValueError(
                 "`svd_rank` must be -1 (no truncation), 0 (Gavish-Donoho threshold), a positive "

@@ -1,11 +1,12 @@
 """How far to predict and how often, by how the last predictions turned out."""
 
 import dataclasses
-import numbers
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from pdt_optax._checks import is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +37,15 @@ class Adaptive:
 
     def __post_init__(self):
         for name, valid, what in (
-            ("max_error", _number(self.max_error) and self.max_error > 0, "positive"),
-            ("min_horizon", _number(self.min_horizon) and self.min_horizon >= 1, "at least 1"),
+            ("max_error", is_number(self.max_error) and self.max_error > 0, "positive"),
+            ("min_horizon", is_number(self.min_horizon) and self.min_horizon >= 1, "at least 1"),
             (
                 "max_interval",
                 isinstance(self.max_interval, int) and self.max_interval >= 0,
                 "an int of at least 0",
             ),
-            ("shrink", _number(self.shrink) and 0 < self.shrink <= 1, "in (0, 1]"),
-            ("grow", _number(self.grow) and self.grow >= 1, "at least 1"),
+            ("shrink", is_number(self.shrink) and 0 < self.shrink <= 1, "in (0, 1]"),
+            ("grow", is_number(self.grow) and self.grow >= 1, "at least 1"),
         ):
             if not valid:
                 raise ValueError(f"`{name}` must be {what}, got {getattr(self, name)!r}.")
@@ -117,7 +118,3 @@ class Pace(NamedTuple):
             value_before=jnp.where(ends & ~bad & jnp.isfinite(mean), mean, self.value_before),
             bad_jumps=self.bad_jumps + bad,
         ), bad
-
-
-def _number(value) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -2,10 +2,10 @@
 
 import dataclasses
 import numbers
-import operator
 
 from pdt_optax import _criteria, _predictors
 from pdt_optax._candidates import Candidates
+from pdt_optax._checks import is_int
 
 _PATH_POINTS = 5
 _PATH_SIGN = _criteria.path_sign()
@@ -58,7 +58,7 @@ class Verify:
             if not isinstance(getattr(self, name), tuple | list):
                 raise ValueError(f"`{name}` must be a tuple, got {getattr(self, name)!r}.")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.horizons or any(not _is_horizon(horizon) for horizon in self.horizons):
+        if not self.horizons or any(not is_int(horizon, 1) for horizon in self.horizons):
             raise ValueError(
                 f"`horizons` must be one or more ints of at least 1, got {self.horizons!r}."
             )
@@ -78,10 +78,3 @@ class Verify:
             criterion=criterion,
             spectrum=_predictors.dmd(rank),
         )
-
-
-def _is_horizon(value) -> bool:
-    try:
-        return not isinstance(value, bool) and operator.index(value) >= 1
-    except TypeError:
-        return False
