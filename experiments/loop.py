@@ -26,11 +26,15 @@ class Arm(NamedTuple):
       name: what the records call it.
       optimizer: the whole optimizer.
       predicts: whether PDT is a link of it.
+      epochs: passes over the train split, if fewer than those of the run.
+      scores_on: 'train' or 'validation', the split whose loss is the `value_fn` of verified jumps.
     """
 
     name: str
     optimizer: optax.GradientTransformation
     predicts: bool
+    epochs: int | None = None
+    scores_on: str = "train"
 
 
 class _Program(NamedTuple):
@@ -133,8 +137,7 @@ def run(
     programs = [_compile(workload, arm, batch_size, num_scored) for arm in arms]
     evaluate = jax.jit(workload.evaluate)
     for seed in seeds:
-        scored = jax.device_put(_scored(workload, seed, num_scored))
-        yield from _run_seed(workload, programs, evaluate, seed, epochs, batch_size, scored)
+        yield from _run_seed(workload, programs, evaluate, seed, epochs, batch_size, num_scored)
 
 
 def _run_seed(
@@ -144,7 +147,7 @@ def _run_seed(
     seed: int,
     epochs: int,
     batch_size: int,
-    scored: Examples,
+    num_scored: int,
 ) -> Iterator[Record]:
     dataset = workload.dataset
     splits = jax.device_put((dataset.train, dataset.validation, dataset.test))
@@ -152,6 +155,7 @@ def _run_seed(
     live = []
     for program in programs:
         params = jax.tree.map(jnp.copy, initial)
+        scored = jax.device_put(_scored(workload, program.arm, seed, num_scored))
         live.append(_Training(program, seed, params, program.arm.optimizer.init(params), scored))
 
     for epoch in range(1, epochs + 1):
@@ -161,13 +165,15 @@ def _run_seed(
             train, validation = (evaluate(training.params, split) for split in splits[:2])
             yield training.epoch_record(train, validation)
             diverged = not math.isfinite(train.loss)
-            if diverged or epoch == epochs:
+            if diverged or epoch == (training.program.arm.epochs or epochs):
                 live.remove(training)
                 yield training.end_record(evaluate(training.params, splits[2]), diverged)
 
 
-def _scored(workload: Workload, seed: int, number: int) -> Examples:
-    """The first examples of epoch 0, which is not trained; at most the train split."""
+def _scored(workload: Workload, arm: Arm, seed: int, number: int) -> Examples:
+    """The validation split, or the first train examples of epoch 0, which is not trained."""
+    if arm.scores_on == "validation":
+        return workload.dataset.validation
     size = min(number, len(workload.dataset.train.labels))
     return next(workload.dataset.epoch_batches(seed, 0, size))
 
@@ -179,16 +185,20 @@ def _compile(workload: Workload, arm: Arm, batch_size: int, num_scored: int) -> 
     def step(
         params: optax.Params, opt_state: optax.OptState, batch: Examples, scored: Examples
     ) -> tuple[optax.Params, optax.OptState]:
-        grads = jax.grad(workload.loss)(params, batch)
+        loss, grads = jax.value_and_grad(workload.loss)(params, batch)
         updates, opt_state = optimizer.update(
-            grads, opt_state, params, value_fn=lambda params: workload.loss(params, scored)
+            grads,
+            opt_state,
+            params,
+            value=loss,
+            value_fn=lambda params: workload.loss(params, scored),
         )
         return optax.apply_updates(params, updates), opt_state
 
     params = workload.init(0)
     opt_state = optimizer.init(params)
     batch = next(workload.dataset.epoch_batches(seed=0, epoch=0, batch_size=batch_size))
-    scored = _scored(workload, 0, num_scored)
+    scored = _scored(workload, arm, 0, num_scored)
     start = time.perf_counter()
     compiled = step.lower(params, opt_state, batch, scored).compile()
     compile_seconds = time.perf_counter() - start

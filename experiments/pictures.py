@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+import zlib
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -27,6 +28,8 @@ COLORS: Mapping[str, str] = {
     "reference": "#009E73",
     "accept_all": "#CC79A7",
     "verified": "#7B3FA0",
+    "switching": "#56B4E9",
+    "short": "#E69F00",
 }
 _STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -146,8 +149,13 @@ def _draw_mask(axes: Axes, arms: _Arms) -> None:
     axes.set(xlim=(0, None), ylim=(0, None))
 
 
+def _color(arm: str) -> str:
+    """That of the arm; of one without a name, such as a learning rate, one that stays the same."""
+    return COLORS.get(arm) or list(COLORS.values())[zlib.crc32(arm.encode()) % len(COLORS)]
+
+
 def _draw_line(axes: Axes, arm: str, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
-    x, color = np.median(x, axis=0), COLORS[arm]
+    x, color = np.median(x, axis=0), _color(arm)
     axes.plot(x, np.median(y, axis=0), color=color, label=arm, **{"linewidth": 1.8, **style})
     if len(y) > 1:
         axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
@@ -170,7 +178,7 @@ def _draw_target(axes: Axes, target: float, scores: _Scores, crossing: str) -> N
     for arm, seeds in scores.items():
         x = spread(getattr(seed, crossing) for seed in seeds).median
         if x is not None:
-            axes.plot(x, target, "o", color=COLORS[arm], markeredgecolor="white", zorder=3)
+            axes.plot(x, target, "o", color=_color(arm), markeredgecolor="white", zorder=3)
 
 
 def _label_ends(axes: Axes) -> None:

@@ -1,6 +1,6 @@
 """The table of a run: arms as rows, medians and ranges over seeds; text or Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
 from typing import NamedTuple
 
@@ -51,12 +51,26 @@ _FINAL = (
 )
 
 
+_MAIN = (_COMPARISON[0], _COMPARISON[2], _COMPARISON[3], *_FINAL[:3])
+
+
 def markdown(scores: Sequence[Score]) -> str:
     """Returns the table in Markdown."""
     heading, *rows = _cells(scores)
     lines = [[" ".join(cell).strip() for cell in row] for row in (heading, *rows)]
     rule = ["---", *["---:"] * (len(heading) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+
+
+def study(runs: Mapping[str, Sequence[Score]]) -> str:
+    """Returns one Markdown table of several runs: run and arm as rows, the main columns."""
+    lines = []
+    for run, scores in runs.items():
+        heading, *rows = _cells(scores, _MAIN)
+        lines += [] if lines else [("run", heading), ("---", [("---",)] + [("---:",)] * len(_MAIN))]
+        lines += [(run, row) for row in rows]
+    cells = [[run, *(" ".join(cell).strip() for cell in row)] for run, row in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def text(scores: Sequence[Score]) -> str:
@@ -72,9 +86,11 @@ def text(scores: Sequence[Score]) -> str:
     return "\n".join(aligned)
 
 
-def _cells(scores: Sequence[Score]) -> list[list[tuple[str, ...]]]:
+def _cells(
+    scores: Sequence[Score], columns: Sequence[Column] | None = None
+) -> list[list[tuple[str, ...]]]:
     """The table as rows of cells of several lines, the heading first."""
     arms = by_arm(scores)
-    columns = (*_COMPARISON, *_FINAL) if BASE in arms else _FINAL
+    columns = columns or ((*_COMPARISON, *_FINAL) if BASE in arms else _FINAL)
     heading = [("", "", "arm"), *(column.heading for column in columns)]
     return [heading, *([(arm, ""), *(c.cell(rows) for c in columns)] for arm, rows in arms.items())]

@@ -51,6 +51,18 @@ _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 256, "Examples per step; an epoch drops the remainder.", lower_bound=1
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 60, "Passes over the train split.", lower_bound=1)
+_GRID = flags.DEFINE_list(
+    "grid",
+    [],
+    "Learning rates: instead of all else the optimizer alone is trained with each, to tune it.",
+)
+_SHORT_EPOCHS = flags.DEFINE_integer(
+    "short_epochs",
+    0,
+    "Also train an arm `short`: the optimizer alone with its schedule cut to so many epochs, a "
+    "control. 0 for none.",
+    lower_bound=0,
+)
 _SEEDS = flags.DEFINE_list(
     "seeds", ["0"], "Seeds of the initialisation and of the batches, e.g. 0,100,200."
 )
@@ -101,6 +113,18 @@ _HISTORY_DTYPE = flags.DEFINE_enum(
 _SNAPSHOT_EVERY = flags.DEFINE_integer(
     "pdt_snapshot_every", 0, "Steps between snapshots; 0 stands for one epoch.", lower_bound=0
 )
+_ADAPTIVE = flags.DEFINE_bool(
+    "pdt_adaptive", False, "Predict less far and less often after bad predictions."
+)
+_ROLLBACK = flags.DEFINE_bool(
+    "pdt_rollback", False, "Return to before a jump if the loss rises over the epoch after it."
+)
+_SWITCHING = flags.DEFINE_bool(
+    "pdt_switching",
+    False,
+    "Also train an arm `switching`, a control: at every snapshot all weights jump to the "
+    "prediction if that lowers the validation loss.",
+)
 _VERIFY = flags.DEFINE_bool(
     "pdt_verify",
     False,
@@ -137,21 +161,32 @@ def _is_svd_rank(text: str) -> bool:
     return rank is None or (0 < rank < 1 if isinstance(rank, float) else rank >= -1)
 
 
+def _is_rates(words: Sequence[str]) -> bool:
+    try:
+        return all(0 < float(word) < math.inf for word in words)
+    except ValueError:
+        return False
+
+
 def _is_distinct(words: Sequence[str]) -> bool:
     return 0 < len(words) == len(set(words))
 
 
 for number in (_LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY):
     flags.register_validator(number.name, math.isfinite, "must be a finite number.")
+flags.register_validator("grid", _is_rates, "must be learning rates, separated by commas.")
 flags.register_validator("seeds", _is_integers, "must be integers from 0, separated by commas.")
 flags.register_validator("seeds", _is_distinct, "must be one or more different ones.")
 flags.register_validator(
     "pdt_criteria", lambda names: set(names) <= set(CRITERIA), f"must be of {', '.join(CRITERIA)}."
 )
 flags.register_multi_flags_validator(
-    ["pdt_criteria", "pdt_verify"],
-    lambda flag: flag["pdt_verify"] or _is_distinct(flag["pdt_criteria"]),
-    "must be one or more different ones without --pdt_verify.",
+    ["pdt_criteria", "pdt_verify", "pdt_switching"],
+    lambda flag: (
+        (not flag["pdt_criteria"] and (flag["pdt_verify"] or flag["pdt_switching"]))
+        or _is_distinct(flag["pdt_criteria"])
+    ),
+    "must be one or more different ones without --pdt_verify and --pdt_switching.",
 )
 flags.register_validator(
     "pdt_verify_horizons",
@@ -203,6 +238,8 @@ def _check_pdt_flags() -> None:
     stray = [name for name in given if name.startswith("pdt_")]
     if stray and not _PDT.value:
         sys.exit(f"flag --{stray[0]}: needs --pdt.")
+    if _GRID.value and (_BASELINE.value or _PDT.value or _SHORT_EPOCHS.value):
+        sys.exit("flag --grid: trains the optimizer alone; leave out the flags of other arms.")
     stray = [name for name in given if name.startswith("pdt_verify_")]
     if stray and not _VERIFY.value:
         sys.exit(f"flag --{stray[0]}: needs --pdt_verify.")
@@ -216,11 +253,16 @@ def _steps_per_epoch(workload: workloads.Workload) -> int:
 
 
 def _arms(steps_per_epoch: int) -> list[loop.Arm]:
-    schedule = SCHEDULES[_SCHEDULE.value](_LEARNING_RATE.value, _EPOCHS.value * steps_per_epoch)
-    base = OPTIMIZERS[_OPTIMIZER.value](Settings(schedule, _MOMENTUM.value, _WEIGHT_DECAY.value))
+    if _GRID.value:
+        bases = {rate: _base(float(rate), _EPOCHS.value * steps_per_epoch) for rate in _GRID.value}
+        return [loop.Arm(rate, base, predicts=False) for rate, base in bases.items()]
+    base = _base(_LEARNING_RATE.value, _EPOCHS.value * steps_per_epoch)
     arms = []
     if _BASELINE.value or not _PDT.value:
         arms.append(loop.Arm(score.BASE, base, predicts=False))
+    if _SHORT_EPOCHS.value:
+        short = _base(_LEARNING_RATE.value, _SHORT_EPOCHS.value * steps_per_epoch)
+        arms.append(loop.Arm("short", short, predicts=False, epochs=_SHORT_EPOCHS.value))
     if _PDT.value:
         for name in _CRITERIA.value:
             pdt = _pdt(CRITERIA[name], _SNAPSHOT_EVERY.value or steps_per_epoch)
@@ -228,7 +270,15 @@ def _arms(steps_per_epoch: int) -> list[loop.Arm]:
     if _PDT.value and _VERIFY.value:
         pdt = _verified_pdt(_SNAPSHOT_EVERY.value or steps_per_epoch)
         arms.append(loop.Arm("verified", optax.chain(base, pdt), predicts=True))
+    if _PDT.value and _SWITCHING.value:
+        chain = optax.chain(base, _switching_pdt(_SNAPSHOT_EVERY.value or steps_per_epoch))
+        arms.append(loop.Arm("switching", chain, predicts=True, scores_on="validation"))
     return arms
+
+
+def _base(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    schedule = SCHEDULES[_SCHEDULE.value](learning_rate, steps)
+    return OPTIMIZERS[_OPTIMIZER.value](Settings(schedule, _MOMENTUM.value, _WEIGHT_DECAY.value))
 
 
 def _pdt(criteria: Criteria, snapshot_every: int) -> optax.GradientTransformation:
@@ -243,6 +293,19 @@ def _pdt(criteria: Criteria, snapshot_every: int) -> optax.GradientTransformatio
         svd_rank=_svd_rank(_SVD_RANK.value),
         scope=_SCOPE.value,
         history_dtype=_HISTORY_DTYPE.value and jnp.dtype(_HISTORY_DTYPE.value),
+        adaptive=pdt_optax.Adaptive() if _ADAPTIVE.value else None,
+        rollback=_ROLLBACK.value,
+    )
+
+
+def _switching_pdt(snapshot_every: int) -> optax.GradientTransformation:
+    everything = pdt_optax.Verify((_HORIZON.value,), ("dmd",), pdt_optax.accept_all())
+    return pdt_optax.pdt(
+        snapshot_every,
+        history=_HISTORY.value,
+        start=_START.value,
+        interval=_INTERVAL.value,
+        verify=everything,
     )
 
 

@@ -137,32 +137,31 @@ def verified_merge(
     event: Event,
     candidates: Candidates,
     value: Callable[[list[jax.Array]], jax.Array],
-    margin: float,
+    gain_share: float,
 ) -> tuple[list[jax.Array], jax.Array, jax.Array]:
-    """Merges the candidate with the least loss, if it gains on the optimizer's own result.
+    """Merges the furthest of the candidates that gain on the optimizer's own result.
 
     Args:
       event: the event.
       candidates: the candidates.
       value: loss after the given updates.
-      margin: least relative gain.
+      gain_share: least share of the best gain.
 
     Returns:
       As :func:`merge`, and the candidate taken, int32; -1 for none.
     """
     own = value(event.updates)
-
-    def score(index, best):
-        loss = value(merge(event, candidates, index)[0])
-        enough = jnp.isfinite(loss) & (loss < own - margin * jnp.abs(own))
-        better = enough & (loss < best[0])
-        return jax.tree.map(functools.partial(jnp.where, better), (loss, index), best)
-
-    nothing = (own, jnp.full([], -1, jnp.int32))
-    _, best = jax.lax.fori_loop(0, len(candidates), score, nothing)
-    merged, accepted = merge(event, candidates, jnp.maximum(best, 0))
-    merged = [jnp.where(best < 0, u, m) for u, m in zip(event.updates, merged, strict=True)]
-    return merged, jnp.where(best < 0, 0, accepted), best
+    losses = jax.lax.map(
+        lambda index: value(merge(event, candidates, index)[0]), jnp.arange(len(candidates))
+    )
+    gains = jnp.where(jnp.isfinite(losses), own - losses, -jnp.inf)
+    good = (gains > 0) & (gains >= gain_share * gains.max())
+    furthest = jnp.where(good, event.horizons, 0).max()
+    taken = jnp.argmax(jnp.where(good & (event.horizons == furthest), gains, -jnp.inf))
+    taken = jnp.where(good.any(), taken, -1).astype(jnp.int32)
+    merged, accepted = merge(event, candidates, jnp.maximum(taken, 0))
+    merged = [jnp.where(taken < 0, u, m) for u, m in zip(event.updates, merged, strict=True)]
+    return merged, jnp.where(taken < 0, 0, accepted), taken
 
 
 def prediction_error(event: Event, first: jax.Array) -> jax.Array:

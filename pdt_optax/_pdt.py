@@ -254,7 +254,7 @@ def pdt(
         candidate, calls = jnp.zeros([], jnp.int32), 0
         if verify is not None:
             merged, accepted, candidate = _event.verified_merge(
-                event, candidates, value, verify.margin
+                event, candidates, value, verify.gain_share
             )
             calls = len(candidates) + 1
         else:

@@ -336,10 +336,11 @@ def test_pictures_stand_misses_divergence_and_several_seeds(tmp_path: pathlib.Pa
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--model=unknown", "flag --model=unknown: value should be one of <fcn>"),
+        ("--model=unknown", "flag --model=unknown: value should be one of <fcn.cnn.vit>"),
         ("--epochs=0", "flag --epochs=0: 0 is not a positive integer"),
         ("--learning_rate=nan", "flag --learning_rate=nan: must be a finite number"),
         ("--seeds=1,x", "flag --seeds=.*: must be integers from 0"),
+        ("--grid=0.1,0", "flag --grid=.*: must be learning rates"),
         ("--seeds=1,1", "flag --seeds=.*: must be one or more different ones"),
         ("--pdt_criteria=papers", "flag --pdt_criteria=.*: must be of paper, bounded"),
         ("--pdt_history=2", "flag --pdt_history=2: .* >= 3"),
@@ -356,14 +357,15 @@ def test_a_bad_flag_is_named(argument: str, message: str):
     ("argument", "message"),
     [
         ("--pdt_horizon=3", "flag --pdt_horizon: needs --pdt"),
+        (("--grid=0.1", "--baseline"), "flag --grid: trains the optimizer alone"),
         ("--batch_size=5000", "flag --batch_size=5000: is larger than the train split"),
         ("--run_dir=/dev/null/run", "flag --run_dir: .*Not a directory"),
     ],
 )
-def test_a_bad_combination_stops_before_training(monkeypatch, argument: str, message: str):
+def test_a_bad_combination_stops_before_training(monkeypatch, argument, message: str):
     monkeypatch.setattr(loop, "run", None)
     with pytest.raises(SystemExit, match=message):
-        run_program(train.main, argument)
+        run_program(train.main, *([argument] if isinstance(argument, str) else argument))
 
 
 def test_command_line_errors_are_short():

@@ -109,10 +109,11 @@ def test_garbage_predictions_end_as_the_optimizer_alone(scale):
     assert pdt_optax.metrics(states[-1]).value_calls == 16 * 4
 
 
-def test_picks_the_candidate_that_the_oracle_picks():
+@pytest.mark.parametrize("gain_share", [0.5, 1.0])
+def test_picks_the_candidate_that_the_oracle_picks(gain_share):
     """Every candidate is rebuilt in float64 from the snapshots and scored."""
     horizons, predictors = (2, 5, 20), ("dmd", "linear")
-    tx = verified(horizons=horizons, predictors=predictors)
+    tx = verified(horizons=horizons, predictors=predictors, gain_share=gain_share)
     params = initial_params()
     state = tx.init(params)
     snapshots, taken = [params], []
@@ -126,7 +127,8 @@ def test_picks_the_candidate_that_the_oracle_picks():
             continue
         if len(snapshots) >= 5:
             own = optax.apply_updates(before, SGD.update(grads, SGD.init(before))[0])
-            best = best_candidate(snapshots[-5:], own, horizons, predictors)
+            losses = candidate_losses(snapshots[-5:], own, horizons, predictors)
+            best = furthest_good(losses, np.tile(horizons, 2), gain_share)
             taken.append((int(state[-1].report.candidate), best))
         snapshots.append(params)
     assert len(taken) == 11
@@ -134,7 +136,7 @@ def test_picks_the_candidate_that_the_oracle_picks():
     assert len({best for best, _ in taken}) > 1
 
 
-def best_candidate(snapshots, own, horizons, predictors):
+def candidate_losses(snapshots, own, horizons, predictors):
     flat, restore = zip(*map(jax.flatten_util.ravel_pytree, snapshots), strict=True)
     history = np.array(flat, np.float64)
     target = np.asarray(jax.flatten_util.ravel_pytree(own)[0], np.float64)
@@ -149,13 +151,32 @@ def best_candidate(snapshots, own, horizons, predictors):
         mask = (signs == np.sign(move)).all(axis=0) & (move != 0)
         jumped = np.where(mask, history[-1] + path[-1], target)
         losses.append(float(loss(restore[-1](jnp.asarray(jumped, jnp.float32)))))
-    return int(np.argmin(losses)) - 1
+    return losses
 
 
-def test_margin_asks_for_a_gain():
-    _, states, _ = train(verified(margin=0.99), 60)
-    assert pdt_optax.metrics(states[-1]).candidate == -1
-    assert pdt_optax.metrics(states[-1]).mask_ratio == 0
+def furthest_good(losses, horizons, gain_share):
+    own, *losses = losses
+    gains = [own - loss for loss in losses]
+    good = [i for i, gain in enumerate(gains) if gain > 0 and gain >= gain_share * max(gains)]
+    return max(good, key=lambda i: (horizons[i], gains[i])) if good else -1
+
+
+@pytest.mark.parametrize(("gain_share", "place"), [(1.0, 4.0), (0.8, 5.0), (0.5, 5.0), (0.1, 7.0)])
+def test_furthest_of_the_good_candidates(gain_share, place):
+    """Steps of one lead to 3; jumps of 2, 3 and 5 from 2 lead to 4, 5 and 7."""
+    verify = pdt_optax.Verify((2, 3, 5), ("linear",), pdt_optax.accept_all(), gain_share)
+    tx = pdt_optax.pdt(1, history=3, start=3, interval=0, verify=verify)
+
+    def value_fn(x):  # Of the places 3, 4, 5 and 7: 2, 0, 0.3 and 1.7.
+        return jnp.interp(x, jnp.array([3.0, 4.0, 5.0, 7.0]), jnp.array([2.0, 0.0, 0.3, 1.7]))
+
+    params = jnp.array(0.0)
+    state = tx.init(params)
+    update = jax.jit(lambda u, s, p: tx.update(u, s, p, value_fn=value_fn))
+    for _ in range(3):
+        updates, state = update(jnp.array(1.0), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params, place, rtol=1e-6)
 
 
 def test_memory_does_not_grow_with_the_candidates():
@@ -196,11 +217,11 @@ def test_nnx_optimizer():
         ({"horizons": (2, 0)}, r"`horizons` must be one or more ints .* got \(2, 0\)"),
         ({"horizons": 5}, "`horizons` must be a tuple, got 5"),
         ({"predictors": "dmd"}, "`predictors` must be a tuple, got 'dmd'"),
-        ({"margin": "a"}, r"`margin` must be in \[0, 1\), got 'a'"),
+        ({"gain_share": "a"}, r"`gain_share` must be in \(0, 1\], got 'a'"),
         ({"predictors": ()}, "`predictors` must be one or more predictors"),
         ({"predictors": ("dmdd",)}, "`predictor` must be one of .* got 'dmdd'"),
         ({"criteria": "x"}, "`criteria` must be .* got 'x'"),
-        ({"margin": 1.0}, r"`margin` must be in \[0, 1\), got 1.0"),
+        ({"gain_share": 0.0}, r"`gain_share` must be in \(0, 1\], got 0.0"),
     ],
 )
 def test_bad_arguments(options, message):

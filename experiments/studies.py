@@ -1,0 +1,60 @@
+"""The studies: what each run of them passes to `experiments.train`."""
+
+from collections.abc import Mapping
+
+Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
+
+_FCN = ("--schedule=cosine", "--epochs=60")
+_SMALL = ("--optimizer=adamw", "--weight_decay=0.01", "--schedule=cosine", "--epochs=30")
+_WORKLOADS = {
+    "fcn_sgd": ("--optimizer=sgd", *_FCN),
+    "fcn_momentum": ("--optimizer=momentum", *_FCN),
+    "fcn_adam": ("--optimizer=adam", *_FCN),
+    "cnn_adamw": ("--model=cnn", *_SMALL),
+    "vit_adamw": ("--model=vit", *_SMALL),
+}
+
+# Seeds 1 and 2 served to tune and to explore, and are in no table of results.
+_GRIDS = {
+    "fcn_sgd": "0.05,0.1,0.2,0.3",
+    "fcn_momentum": "0.02,0.05,0.1",
+    "fcn_adam": "0.001,0.003,0.005",
+    "cnn_adamw": "0.001,0.003,0.005,0.01",
+    "vit_adamw": "0.002,0.005,0.01",
+}
+# The learning rate with the lowest best train loss of its grid; seeds; epochs of `short`.
+_TUNED = {
+    "fcn_sgd": ("0.2", "0,100,200,300,400", 12),
+    "fcn_momentum": ("0.05", "0,100,200,300,400", 11),
+    "fcn_adam": ("0.003", "0,100,200,300,400", 17),
+    "cnn_adamw": ("0.005", "0,100,200", 11),
+    "vit_adamw": ("0.005", "0,100,200", 18),
+}
+
+_FAILING = ("--epochs=60", "--seeds=0,100,200", "--baseline", "--pdt")
+
+STUDIES: Mapping[str, Study] = {
+    "tuning": {
+        name: (*workload, "--seeds=1,2", f"--grid={_GRIDS[name]}")
+        for name, workload in _WORKLOADS.items()
+    },
+    "verified": {
+        name: (
+            *workload,
+            f"--learning_rate={_TUNED[name][0]}",
+            f"--seeds={_TUNED[name][1]}",
+            f"--short_epochs={_TUNED[name][2]}",
+            "--baseline",
+            "--pdt",
+            "--pdt_verify",
+        )
+        for name, workload in _WORKLOADS.items()
+    },
+    # After Figs. 2, 5 and 6 of the paper: what happens without the mask, without intervals, and
+    # with switching on the validation loss in the place of both.
+    "failures": {
+        "non_selective": (*_FAILING, "--pdt_criteria=paper,accept_all"),
+        "every_epoch": (*_FAILING, "--pdt_interval=0", "--pdt_criteria=paper,bounded,reference"),
+        "switching": (*_FAILING, "--pdt_criteria=paper", "--pdt_switching", "--pdt_verify"),
+    },
+}
