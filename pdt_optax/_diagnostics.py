@@ -6,8 +6,10 @@ import jax
 from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from pdt_optax._pdt import PDTState
+from pdt_optax._leaves import is_float
+from pdt_optax._state import PDTState
 
 
 class Metrics(NamedTuple):
@@ -22,7 +24,7 @@ class Metrics(NamedTuple):
       last_prediction: int32, the snapshot period at whose end it was made.
       mask_ratio: float32, accepted share of all coordinates.
       mask_ratio_per_leaf: accepted share of each floating-point leaf, a tree
-        like the parameters.
+        like the parameters with :class:`optax.MaskedNode` for the others.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
         prediction one snapshot ahead in units of the optimizer's move; inf if only
         the optimizer did not move.
@@ -30,9 +32,9 @@ class Metrics(NamedTuple):
         modulus first; zero outside the rank.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
       rejected: bool, whether no coordinate was accepted.
-      candidate: int32, the candidate of :class:`pdt_optax.Verify` that was taken,
-        counted over horizons within predictors; -1 for the optimizer's own result;
-        0 without verification.
+      candidate: int32, the candidate that was taken, counted over horizons within
+        predictors of :class:`pdt_optax.Verify`; 0 for the only one without it; -1
+        for the optimizer's own result.
       value_calls: int32, calls of ``value_fn`` so far.
       horizon: float32, greatest number of snapshots ahead now.
       interval: int32, least number of periods without a prediction now.
@@ -86,15 +88,16 @@ def metrics(opt_state: Any) -> Metrics:
     eigenvalues = jnp.asarray(eigvals(report.operators) + 0j)
     modulus = jnp.abs(eigenvalues)
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
-    structure = jax.tree.structure(state.anchor)
-    per_leaf = list(jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0))
+    ratios = iter(jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0))
     history = len(state.increments) + 1
     return Metrics(
         snapshots=jnp.minimum(state.snapshots_taken, history),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
         mask_ratio=report.mask_ratio,
-        mask_ratio_per_leaf=jax.tree.unflatten(structure, per_leaf),
+        mask_ratio_per_leaf=jax.tree.map(
+            lambda leaf: next(ratios) if is_float(leaf) else optax.MaskedNode(), state.anchor
+        ),
         prediction_error=report.prediction_error,
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdt_optax._checks import is_number
+from pdt_optax._checks import is_int, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +39,16 @@ class Adaptive:
         for name, valid, what in (
             ("max_error", is_number(self.max_error) and self.max_error > 0, "positive"),
             ("min_horizon", is_number(self.min_horizon) and self.min_horizon >= 1, "at least 1"),
-            (
-                "max_interval",
-                isinstance(self.max_interval, int) and self.max_interval >= 0,
-                "an int of at least 0",
-            ),
+            ("max_interval", is_int(self.max_interval, 0), "an int of at least 0"),
             ("shrink", is_number(self.shrink) and 0 < self.shrink <= 1, "in (0, 1]"),
             ("grow", is_number(self.grow) and self.grow >= 1, "at least 1"),
         ):
             if not valid:
                 raise ValueError(f"`{name}` must be {what}, got {getattr(self, name)!r}.")
+
+    def is_off(self, error: jax.Array) -> jax.Array:
+        """Whether a prediction with that error one snapshot ahead is not to be made."""
+        return ~(error <= self.max_error)
 
     def next(self, pace: "Pace", bad: jax.Array, horizon: int, interval: int) -> "Pace":
         """The pace after a prediction, within `horizon` and `interval` of the transform."""
