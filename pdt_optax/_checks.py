@@ -33,6 +33,13 @@ def check_int(name: str, value: Any, least: int) -> None:
         raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")
 
 
+def check_is_called(name: str, value: Any, factories: tuple[Any, ...]) -> None:
+    """Raises ValueError for a factory in the place of what it makes."""
+    if any(value is factory for factory in factories):
+        call = f"pdt_optax.{value.__name__}"
+        raise ValueError(f"`{name}` must be what {call}(...) returns, got {call} itself: call it.")
+
+
 def check_optional(name: str, value: Any, kind: type) -> None:
     """Raises ValueError unless it is None or of the public class `kind`."""
     if value is not None and not isinstance(value, kind):

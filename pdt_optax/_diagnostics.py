@@ -15,7 +15,7 @@ from pdt_optax._state import PDTState
 class Metrics(NamedTuple):
     """Diagnostics of :func:`pdt_optax.pdt`; made by :func:`pdt_optax.metrics`.
 
-    What speaks of the last prediction is zero before it, `candidate` -1.
+    What speaks of the last prediction is zero before it, `jump_candidate` -1.
     ``G`` is the number of groups of leaves (`scope`), ``h`` the history.
 
     Attributes:
@@ -32,12 +32,12 @@ class Metrics(NamedTuple):
         modulus first; zero outside the rank.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
       rejected: bool, whether no coordinate was accepted.
-      candidate: int32, the candidate that was taken, counted over horizons within
+      jump_candidate: int32, the candidate that was taken, counted over horizons within
         predictors of :class:`pdt_optax.Verify`; 0 for the only one without it; -1
         for the optimizer's own result.
       value_calls: int32, calls of ``value_fn`` so far.
-      horizon: float32, greatest number of snapshots ahead now.
-      interval: int32, least number of periods without a prediction now.
+      jump_horizon: float32, greatest number of snapshots ahead now.
+      jump_interval: int32, least number of periods without a prediction now.
       bad_jumps: int32, jumps after which the ``value`` passed to ``update`` rose or
         was not finite.
     """
@@ -51,10 +51,10 @@ class Metrics(NamedTuple):
     eigenvalues: jax.Array
     spectral_radius: jax.Array
     rejected: jax.Array
-    candidate: jax.Array
+    jump_candidate: jax.Array
     value_calls: jax.Array
-    horizon: jax.Array
-    interval: jax.Array
+    jump_horizon: jax.Array
+    jump_interval: jax.Array
     bad_jumps: jax.Array
 
 
@@ -102,10 +102,10 @@ def metrics(opt_state: Any) -> Metrics:
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),
         rejected=(state.predictions > 0) & (report.mask_ratio == 0),
-        candidate=report.candidate,
+        jump_candidate=report.jump_candidate,
         value_calls=report.value_calls,
-        horizon=state.pace.horizon,
-        interval=state.pace.interval,
+        jump_horizon=state.pace.jump_horizon,
+        jump_interval=state.pace.jump_interval,
         bad_jumps=state.pace.bad_jumps,
     )
 

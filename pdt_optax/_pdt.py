@@ -166,7 +166,7 @@ def pdt(
 
     def predict(updates, weights, held, groups, state, value):
         """The updates with the jumps of the accepted coordinates, and a report."""
-        columns, reach = held.basis(), state.pace.horizon
+        columns, reach = held.basis(), state.pace.jump_horizon
         paths, usable, first, operators = _event.fit(candidates, reach, columns, *groups)
         event = Event(
             weights,
@@ -196,7 +196,7 @@ def pdt(
             leaf_mask_ratio=accepted / jnp.maximum(sizes, 1),
             mask_ratio=accepted.sum() / jnp.maximum(sizes.sum(), 1),
             prediction_error=error,
-            candidate=candidate,
+            jump_candidate=candidate,
             value_calls=calls,
         )
 
@@ -238,7 +238,7 @@ def pdt(
             ends
             & ~returns
             & (period >= max(start, history))
-            & ((state.predictions == 0) | (period - state.last_prediction > pace.interval))
+            & ((state.predictions == 0) | (period - state.last_prediction > pace.jump_interval))
         )
         if rollback:
 
@@ -258,9 +258,9 @@ def pdt(
             (moving, state.report),
         )
         held = _once_if(ends & ~returns, lambda held: held.push(arrive(moving)), held)
-        pace = pace._replace(watched=pace.watched | (predicts & (report.mask_ratio > 0)))
+        pace = pace._replace(jump_watched=pace.jump_watched | (predicts & (report.mask_ratio > 0)))
         if adaptive is not None:
-            bad = regrets | (report.candidate < 0)
+            bad = regrets | (report.jump_candidate < 0)
             changed = adaptive.next(pace, bad, greatest_horizon, interval)
             pace = jax.tree.map(functools.partial(jnp.where, predicts | regrets), changed, pace)
         return floats.replace(updates, moving), PDTState(

@@ -10,7 +10,7 @@ from pdt_optax._schedule import Pace
 
 
 class PredictionReport(NamedTuple):
-    """What the last prediction was like; zeros, `candidate` -1, before the first.
+    """What the last prediction was like; zeros, `jump_candidate` -1, before the first.
 
     ``G`` is the number of groups of leaves (`scope`), ``L`` that of floating-point
     leaves, ``h`` the history.
@@ -20,7 +20,7 @@ class PredictionReport(NamedTuple):
       leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
       mask_ratio: float32, accepted share of all coordinates.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``.
-      candidate: int32, the candidate that was taken; -1 for the optimizer's own
+      jump_candidate: int32, the candidate that was taken; -1 for the optimizer's own
         result.
       value_calls: int32, calls of ``value_fn`` so far.
     """
@@ -29,7 +29,7 @@ class PredictionReport(NamedTuple):
     leaf_mask_ratio: jax.Array
     mask_ratio: jax.Array
     prediction_error: jax.Array
-    candidate: jax.Array
+    jump_candidate: jax.Array
     value_calls: jax.Array
 
 
@@ -96,7 +96,7 @@ def init(
             leaf_mask_ratio=jnp.zeros(len(_leaves.FloatLeaves(params)), jnp.float32),
             mask_ratio=jnp.zeros([], jnp.float32),
             prediction_error=jnp.zeros([], jnp.float32),
-            candidate=jnp.full([], -1, jnp.int32),
+            jump_candidate=jnp.full([], -1, jnp.int32),
             value_calls=jnp.zeros([], jnp.int32),
         ),
     )
