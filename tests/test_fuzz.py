@@ -5,7 +5,8 @@
 
 import os
 
-from hypothesis import example, given, HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
