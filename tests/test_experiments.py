@@ -10,14 +10,27 @@ from typing import Any
 
 from absl import flags
 from absl.testing import flagsaver
+from flax import nnx
 import jax
 import numpy as np
 import optax
 import pytest
 
-from experiments import loop, records, report, score, summary, tables, toy, train, workloads
+from experiments import (
+    loop,
+    records,
+    report,
+    reproduce,
+    score,
+    studies,
+    summary,
+    tables,
+    toy,
+    train,
+    workloads,
+)
 from experiments.data import DATASETS, Dataset, Examples, mnist5k
-from experiments.models import MODELS
+from experiments.models import MODELS, vit
 from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
 from experiments.records import EndRecord, EpochRecord, Record
 
@@ -95,10 +108,18 @@ def test_an_epoch_visits_no_example_twice():
     assert all(np.array_equal(batch.images, -np.asarray(batch.labels)) for batch in batches)
 
 
-@pytest.mark.parametrize(("model", "count"), [("fcn", 1_462_538)])
+@pytest.mark.parametrize(
+    ("model", "count"), [("fcn", 1_462_538), ("cnn", 421_642), ("vit", 139_018)]
+)
 def test_parameter_count(model: str, count: int):
     params = workloads.create(MODELS[model], mnist5k.load()).init(0)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+@pytest.mark.parametrize(("size", "count"), [(vit.BASE, 86_567_656), (vit.HUGE, 632_045_800)])
+def test_published_parameter_count_of_vision_transformers(size: vit.Size, count: int):
+    model = nnx.eval_shape(lambda: vit.ViT((224, 224, 3), 1000, size=size, rngs=nnx.Rngs(0)))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model))) == count
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -247,22 +268,24 @@ def test_a_run_folder_holds_one_configuration(tmp_path: pathlib.Path):
 # The programs.
 
 
+def train_small(run_dir: pathlib.Path, *arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "mnist5k", small_mnist)
+        run_program(train.main, "--batch_size=32", *arguments, f"--run_dir={run_dir}")
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     """A run of base and PDT, with predictions, through the program."""
     run_dir = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS, "mnist5k", small_mnist)
-        run_program(
-            train.main,
-            "--epochs=2",
-            "--batch_size=32",
-            "--baseline",
-            "--pdt",
-            "--pdt_criteria=bounded",
-            "--pdt_snapshot_every=2",
-            f"--run_dir={run_dir}",
-        )
+    train_small(
+        run_dir,
+        "--epochs=2",
+        "--baseline",
+        "--pdt",
+        "--pdt_criteria=bounded",
+        "--pdt_snapshot_every=2",
+    )
     return run_dir
 
 
@@ -279,6 +302,68 @@ def test_run_writes_every_epoch_and_end(finished_run):
         diagnostics = row.mask_ratio, row.prediction_error, row.spectral_radius
         assert row.predicted
         assert all(number is not None and number > 0 for number in diagnostics)
+
+
+def test_controls_and_careful_arms(tmp_path):
+    train_small(
+        tmp_path,
+        "--epochs=2",
+        "--model=cnn",
+        "--short_epochs=1",
+        "--pdt",
+        "--pdt_criteria=paper",
+        "--pdt_adaptive",
+        "--pdt_rollback",
+        "--pdt_snapshot_every=2",
+        "--pdt_switching",
+    )
+    rows = records.read(tmp_path)
+    ends = [("short", "finished", 1), ("paper", "finished", 2), ("switching", "finished", 2)]
+    assert ends_of(rows) == ends
+    switching = epochs_of(rows, "switching")[-1]
+    assert switching.predicted
+    assert switching.mask_ratio in (0, 1)
+
+
+def test_a_grid_trains_the_optimizer_alone(tmp_path):
+    train_small(tmp_path, "--epochs=1", "--model=vit", "--optimizer=adamw", "--grid=0.001,1e-30")
+    first, second = (epochs_of(records.read(tmp_path), rate)[0] for rate in ("0.001", "1e-30"))
+    assert first.train_loss < second.train_loss
+
+
+@pytest.mark.parametrize(("name", "study"), studies.STUDIES.items())
+def test_studies_are_runs_of_the_program(monkeypatch, name, study, capsys):
+    seen = []
+    monkeypatch.setattr(reproduce.subprocess, "run", lambda command, check: seen.append(command))
+    run_program(reproduce.main, f"--study={name}", "--dry_run")
+    printed = capsys.readouterr().out.splitlines()
+    assert not seen
+    assert [line.split()[2] for line in printed] == ["experiments.train"] * len(study)
+    monkeypatch.setattr(loop, "run", lambda *_: iter([end("base")]))
+    for line in printed:
+        with flagsaver.flagsaver():
+            flags.FLAGS(["program", *line.split()[3:]])
+            train._check_pdt_flags()
+            assert train._arms(15)
+
+
+def test_reproduce_skips_what_is_done(monkeypatch, tmp_path, capsys):
+    def finish(command, check):
+        run_dir = pathlib.Path(command[-1].removeprefix("--run_dir="))
+        records.start(run_dir, {"seeds": ["0"]})
+        for row in (*epochs("base", [2.0], [0.5], seconds=1.0), end("base")):
+            records.append(run_dir, row)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(reproduce.subprocess, "run", finish)
+    arguments = "--study=tuning", "--runs=fcn_sgd,cnn_adamw", f"--out={tmp_path}"
+    run_program(reproduce.main, *arguments)
+    monkeypatch.setattr(reproduce.subprocess, "run", None)
+    run_program(reproduce.main, *arguments)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| fcn_sgd | base | 1 |") for line in lines) == 2
+    with pytest.raises(SystemExit, match="flag --runs=x: must be of fcn_sgd, "):
+        run_program(reproduce.main, "--study=tuning", "--runs=x")
 
 
 def test_report_needs_the_records_alone(finished_run, tmp_path, capsys):
