@@ -141,6 +141,13 @@ _VERIFY_PREDICTORS = flags.DEFINE_list(
 _VERIFY_EXAMPLES = flags.DEFINE_integer(
     "pdt_verify_examples", 512, "Training examples on which candidates are scored.", lower_bound=1
 )
+_VERIFY_GAIN_SHARE = flags.DEFINE_float(
+    "pdt_verify_gain_share",
+    0.5,
+    "Of the candidates with this share of the best gain the furthest is taken; 1: the best.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 
 
 def _is_integers(words: Sequence[str]) -> bool:
@@ -174,6 +181,7 @@ def _is_distinct(words: Sequence[str]) -> bool:
 
 for number in (_LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY):
     flags.register_validator(number.name, math.isfinite, "must be a finite number.")
+flags.register_validator("pdt_verify_gain_share", bool, "must be above 0.")
 flags.register_validator("grid", _is_rates, "must be learning rates, separated by commas.")
 flags.register_validator("seeds", _is_integers, "must be integers from 0, separated by commas.")
 flags.register_validator("seeds", _is_distinct, "must be one or more different ones.")
@@ -320,6 +328,7 @@ def _verified_pdt(snapshot_every: int) -> optax.GradientTransformation:
         verify=pdt_optax.Verify(
             horizons=tuple(int(horizon) for horizon in _VERIFY_HORIZONS.value),
             predictors=tuple(_VERIFY_PREDICTORS.value),
+            gain_share=_VERIFY_GAIN_SHARE.value,
         ),
     )
 
