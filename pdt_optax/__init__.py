@@ -15,6 +15,7 @@ from pdt_optax._dmd import Gram
 from pdt_optax._pdt import PDTState, pdt
 from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
 from pdt_optax._schedule import Adaptive
+from pdt_optax._sharding import state_shardings
 from pdt_optax._verify import Verify
 
 __version__ = "0.1.0"
@@ -41,4 +42,5 @@ __all__ = [
     "path_sign",
     "pdt",
     "random_mask",
+    "state_shardings",
 ]
