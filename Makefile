@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format toy clean
+.PHONY: help demo test fuzz lint format toy clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -18,6 +18,9 @@ toy: $(VENV)/experiments  ## The paper's six-variable example
 
 test: lint  ## Lint, types, tests and doctests
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/test  ## Thousands of hostile histories; prints how many
+	PDT_FUZZ=1 $(BIN)/python -m pytest -n0 -s tests/test_fuzz.py
 
 lint: $(VENV)/test  ## Ruff and pyright
 	$(BIN)/ruff check .

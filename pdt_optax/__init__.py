@@ -12,10 +12,11 @@ from pdt_optax._criteria import (
 )
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._dmd import Gram
-from pdt_optax._pdt import PDTState, pdt
+from pdt_optax._pdt import pdt
 from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
 from pdt_optax._schedule import Adaptive
 from pdt_optax._sharding import state_shardings
+from pdt_optax._state import PDTState
 from pdt_optax._verify import Verify
 
 __version__ = "0.1.0"

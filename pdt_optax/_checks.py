@@ -4,6 +4,10 @@ import numbers
 import operator
 from typing import Any
 
+import jax
+from jax.core import Tracer
+import jax.numpy as jnp
+
 
 def is_number(value: Any) -> bool:
     """Whether it is a real number, and not a boolean."""
@@ -16,3 +20,66 @@ def is_int(value: Any, least: int) -> bool:
         return not isinstance(value, bool) and operator.index(value) >= least
     except TypeError:
         return False
+
+
+def check_int(name: str, value: Any, least: int) -> None:
+    """Raises ValueError unless it is a static integer of at least `least`."""
+    if isinstance(value, jax.Array):
+        raise ValueError(
+            f"`{name}` must be a Python int of at least {least}, got {value!r}; with "
+            "optax.inject_hyperparams, name it in `static_args`."
+        )
+    if not is_int(value, least):
+        raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")
+
+
+def check_is_called(name: str, value: Any, factories: tuple[Any, ...]) -> None:
+    """Raises ValueError for a factory in the place of what it makes."""
+    if any(value is factory for factory in factories):
+        call = f"pdt_optax.{value.__name__}"
+        raise ValueError(f"`{name}` must be what {call}(...) returns, got {call} itself: call it.")
+
+
+def check_optional(name: str, value: Any, kind: type) -> None:
+    """Raises ValueError unless it is None or of the public class `kind`."""
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"`{name}` must be None or a pdt_optax.{kind.__name__}, got {value!r}.")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises ValueError unless it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be a bool, got {value!r}.")
+
+
+def check_not_negative(name: str, value: Any) -> None:
+    """Raises ValueError unless it is a number of at least 0, or traced."""
+    traced = isinstance(value, Tracer)
+    if not traced and not ((is_number(value) or isinstance(value, jax.Array)) and value >= 0):
+        raise ValueError(f"`{name}` must be at least 0, got {value!r}.")
+
+
+def check_optional_floating(name: str, dtype: Any) -> None:
+    """Raises ValueError unless it is None or a floating dtype."""
+    try:
+        floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise ValueError(f"`{name}` must be None or a floating dtype, got {dtype!r}.")
+
+
+def check_passed(name: str, value: Any, example: str) -> None:
+    """Raises ValueError if an argument of ``update`` is None."""
+    if value is None:
+        raise ValueError(
+            f"`{name}` must be passed to `update`: tx.update(grads, state, {example}); got None."
+        )
+
+
+def scalar(name: str, value: Any) -> jax.Array:
+    """As float32; raises ValueError unless it is a scalar."""
+    value = jnp.asarray(value, jnp.float32)
+    if value.shape:
+        raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")
+    return value

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from pdt_optax._checks import check_is_called
 
 
 class Proposal(NamedTuple):
@@ -150,15 +153,30 @@ def accept_all() -> Criterion:
 
 
 def resolve(criteria: str | Criterion) -> tuple[Criterion, int]:
-    """The criterion of that name with its `svd_rank`, or the function itself with -1."""
+    """The criterion of that name with its `svd_rank`, or the function, checked, with -1."""
     if isinstance(criteria, str) and criteria in PRESETS:
         return PRESETS[criteria]
+    factories = (accept_all, all_of, final_sign, magnitude_bounds, path_sign, random_mask)
+    check_is_called("criteria", criteria, factories)
     if not callable(criteria):
         raise ValueError(
             "`criteria` must be 'paper', 'bounded', 'reference', or a function of a Proposal; "
             f"got {criteria!r}."
         )
-    return criteria, -1
+    return _checked(criteria), -1
+
+
+def _checked(criterion: Criterion) -> Criterion:
+    def checked(proposal: Proposal) -> jax.Array:
+        mask, shape = criterion(proposal), proposal.move.shape
+        dtype = mask.dtype if hasattr(mask, "dtype") else np.dtype(type(mask))
+        if dtype != np.bool_ or np.shape(mask) not in ((), shape):
+            raise ValueError(
+                f"`criteria` must return a boolean array of the leaf's shape {shape}, got {mask!r}."
+            )
+        return jnp.asarray(mask)
+
+    return checked
 
 
 def all_of(*criteria: str | Criterion) -> Criterion:

@@ -6,14 +6,16 @@ import jax
 from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from pdt_optax._pdt import PDTState
+from pdt_optax._leaves import is_float
+from pdt_optax._state import PDTState
 
 
 class Metrics(NamedTuple):
     """Diagnostics of :func:`pdt_optax.pdt`; made by :func:`pdt_optax.metrics`.
 
-    What speaks of the last prediction is zero before it, `candidate` -1.
+    What speaks of the last prediction is zero before it, `jump_candidate` -1.
     ``G`` is the number of groups of leaves (`scope`), ``h`` the history.
 
     Attributes:
@@ -22,7 +24,7 @@ class Metrics(NamedTuple):
       last_prediction: int32, the snapshot period at whose end it was made.
       mask_ratio: float32, accepted share of all coordinates.
       mask_ratio_per_leaf: accepted share of each floating-point leaf, a tree
-        like the parameters.
+        like the parameters with :class:`optax.MaskedNode` for the others.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
         prediction one snapshot ahead in units of the optimizer's move; inf if only
         the optimizer did not move.
@@ -30,12 +32,12 @@ class Metrics(NamedTuple):
         modulus first; zero outside the rank.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
       rejected: bool, whether no coordinate was accepted.
-      candidate: int32, the candidate of :class:`pdt_optax.Verify` that was taken,
-        counted over horizons within predictors; -1 for the optimizer's own result;
-        0 without verification.
+      jump_candidate: int32, the candidate that was taken, counted over horizons within
+        predictors of :class:`pdt_optax.Verify`; 0 for the only one without it; -1
+        for the optimizer's own result.
       value_calls: int32, calls of ``value_fn`` so far.
-      horizon: float32, greatest number of snapshots ahead now.
-      interval: int32, least number of periods without a prediction now.
+      jump_horizon: float32, greatest number of snapshots ahead now.
+      jump_interval: int32, least number of periods without a prediction now.
       bad_jumps: int32, jumps after which the ``value`` passed to ``update`` rose or
         was not finite.
     """
@@ -49,10 +51,10 @@ class Metrics(NamedTuple):
     eigenvalues: jax.Array
     spectral_radius: jax.Array
     rejected: jax.Array
-    candidate: jax.Array
+    jump_candidate: jax.Array
     value_calls: jax.Array
-    horizon: jax.Array
-    interval: jax.Array
+    jump_horizon: jax.Array
+    jump_interval: jax.Array
     bad_jumps: jax.Array
 
 
@@ -86,23 +88,24 @@ def metrics(opt_state: Any) -> Metrics:
     eigenvalues = jnp.asarray(eigvals(report.operators) + 0j)
     modulus = jnp.abs(eigenvalues)
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
-    structure = jax.tree.structure(state.anchor)
-    per_leaf = list(jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0))
+    ratios = iter(jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0))
     history = len(state.increments) + 1
     return Metrics(
         snapshots=jnp.minimum(state.snapshots_taken, history),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
         mask_ratio=report.mask_ratio,
-        mask_ratio_per_leaf=jax.tree.unflatten(structure, per_leaf),
+        mask_ratio_per_leaf=jax.tree.map(
+            lambda leaf: next(ratios) if is_float(leaf) else optax.MaskedNode(), state.anchor
+        ),
         prediction_error=report.prediction_error,
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),
         rejected=(state.predictions > 0) & (report.mask_ratio == 0),
-        candidate=report.candidate,
+        jump_candidate=report.jump_candidate,
         value_calls=report.value_calls,
-        horizon=state.pace.horizon,
-        interval=state.pace.interval,
+        jump_horizon=state.pace.jump_horizon,
+        jump_interval=state.pace.jump_interval,
         bad_jumps=state.pace.bad_jumps,
     )
 

@@ -14,30 +14,6 @@ from pdt_optax._criteria import Proposal
 from pdt_optax._dmd import Gram
 
 
-class PredictionReport(NamedTuple):
-    """What the last prediction was like; zeros, `candidate` -1, before the first.
-
-    ``G`` is the number of groups of leaves (`scope`), ``L`` that of floating-point
-    leaves, ``h`` the history.
-
-    Attributes:
-      operators: shape ``(G, h-1, h-1)``, the DMD operators.
-      leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
-      mask_ratio: float32, accepted share of all coordinates.
-      prediction_error: float32, ``||p_1 - w_opt|| / ||d||``.
-      candidate: int32, the verified candidate that was taken; -1 for the
-        optimizer's own result.
-      value_calls: int32, calls of ``value_fn`` so far.
-    """
-
-    operators: jax.Array
-    leaf_mask_ratio: jax.Array
-    mask_ratio: jax.Array
-    prediction_error: jax.Array
-    candidate: jax.Array
-    value_calls: jax.Array
-
-
 class Event(NamedTuple):
     """The history and the optimizer's move at the end of a snapshot period.
 

@@ -2,11 +2,9 @@
 
 The newest snapshot is kept in full; older ones only as increments, whose inner
 products stay accurate in float32 where those of the snapshots would cancel.
-Trees hold the floating-point leaves of the parameters alone: others are
-replaced by :class:`optax.MaskedNode`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,65 +14,60 @@ from pdt_optax._dmd import Gram
 from pdt_optax._leaves import compute_dtype, float_tree, leaf_dtype
 
 
-def init(params: Any, history: int, dtype: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Anchor at the parameters, and ``history - 1`` increments of zero."""
+class History(NamedTuple):
+    """The floating-point leaves of a weight history.
+
+    Attributes:
+      anchor: the newest snapshot, a list of leaves.
+      increments: lists like `anchor`, oldest first.
+    """
+
+    anchor: list[jax.Array]
+    increments: tuple[list[jax.Array], ...]
+
+    def push(self, newest: list[jax.Array]) -> "History":
+        """Appends a snapshot and drops the oldest."""
+        differences = map(_difference, newest, self.anchor)
+        stored = zip(differences, self.increments[-1], strict=True)
+        increment = [difference.astype(old.dtype) for difference, old in stored]
+        return History(newest, (*self.increments[1:], increment))
+
+    def replace_newest(self, newest: list[jax.Array]) -> "History":
+        """Puts `newest` in the place of the newest snapshot."""
+        changes = map(_difference, newest, self.anchor)
+        stored = zip(changes, self.increments[-1], strict=True)
+        increment = [
+            (old.astype(change.dtype) + change).astype(old.dtype) for change, old in stored
+        ]
+        return History(newest, (*self.increments[:-1], increment))
+
+    def basis(self) -> list[list[jax.Array]]:
+        """For each leaf the ``h`` arrays of the basis ``B``, in compute precision."""
+        columns = zip(*self.increments, self.anchor, strict=True)
+        return [[b.astype(compute_dtype(column[-1])) for b in column] for column in columns]
+
+
+def anchor(params: Any) -> Any:
+    """The parameters as the newest snapshot, in buffers of their own."""
 
     def copy(leaf):
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return jnp.zeros_like(leaf)
         return jnp.array(leaf, leaf_dtype(leaf), copy=True)
 
-    def zeros(leaf):
-        return jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf))
-
-    return float_tree(copy, params), tuple(float_tree(zeros, params) for _ in range(history - 1))
+    return float_tree(copy, params)
 
 
-def push(anchor: Any, increments: tuple[Any, ...], newest: list[jax.Array]) -> tuple[Any, Any]:
-    """Appends a snapshot and drops the oldest.
-
-    Args:
-      anchor: the newest snapshot so far.
-      increments: oldest first.
-      newest: leaves of the snapshot to append, like those of `anchor`.
-
-    Returns:
-      The new anchor and increments.
-    """
-    new_anchor = jax.tree.unflatten(jax.tree.structure(anchor), newest)
-
-    def increment_of(new, old, stored):
-        return _difference(new, old).astype(stored.dtype)
-
-    increment = jax.tree.map(increment_of, new_anchor, anchor, increments[-1])
-    return new_anchor, (*increments[1:], increment)
-
-
-def replace_newest(
-    anchor: Any, increments: tuple[Any, ...], newest: list[jax.Array]
-) -> tuple[Any, Any]:
-    """Puts `newest` in the place of the newest snapshot; arguments as of :func:`push`."""
-    new_anchor = jax.tree.unflatten(jax.tree.structure(anchor), newest)
-
-    def corrected(new, old, stored):
-        change = _difference(new, old)
-        return (stored.astype(change.dtype) + change).astype(stored.dtype)
-
-    increment = jax.tree.map(corrected, new_anchor, anchor, increments[-1])
-    return new_anchor, (*increments[:-1], increment)
-
-
-def basis(anchor: Any, increments: tuple[Any, ...]) -> list[list[jax.Array]]:
-    """For each leaf the ``h`` arrays of the basis ``B``, in compute precision."""
-    columns = zip(*map(jax.tree.leaves, (*increments, anchor)), strict=True)
-    return [[b.astype(compute_dtype(column[-1])) for b in column] for column in columns]
+def no_increment(params: Any, dtype: Any) -> Any:
+    """An increment of zero, by default in the dtype of the parameters."""
+    return float_tree(lambda leaf: jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf)), params)
 
 
 def gram(columns: list[list[jax.Array]], groups: list[int], num_groups: int) -> Gram:
     """One Gram matrix for each group of leaves.
 
     Args:
-      columns: the basis of each leaf, from :func:`basis`.
+      columns: the basis of each leaf, from :meth:`History.basis`.
       groups: group of each leaf.
       num_groups: how many groups there are.
 

@@ -25,11 +25,35 @@ def compute_dtype(*leaves: Any) -> np.dtype:
     return jnp.dtype(jnp.float64 if double else jnp.float32)
 
 
-def float_leaves(tree: Any, like: Any) -> list[jax.Array]:
-    """Leaves of `tree` in the places of the floating-point leaves of `like`."""
-    kinds = [is_float(leaf) for leaf in jax.tree.leaves(like)]
-    leaves = zip(jax.tree.leaves(tree), kinds, strict=True)
-    return [jnp.asarray(leaf) for leaf, kind in leaves if kind]
+class FloatLeaves:
+    """The floating-point leaves of trees like the parameters."""
+
+    def __init__(self, params: Any):
+        leaves, self._structure = jax.tree.flatten(params)
+        self._takes_part = [is_float(leaf) for leaf in leaves]
+
+    def __len__(self) -> int:
+        return sum(self._takes_part)
+
+    def of(self, tree: Any) -> list[jax.Array]:
+        """These leaves of `tree`."""
+        leaves = zip(jax.tree.leaves(tree), self._takes_part, strict=True)
+        return [jnp.asarray(leaf) for leaf, takes_part in leaves if takes_part]
+
+    def replace(self, tree: Any, leaves: list[jax.Array]) -> Any:
+        """`tree` with `leaves` in their places."""
+        new = iter(leaves)
+        old = zip(jax.tree.leaves(tree), self._takes_part, strict=True)
+        return self._structure.unflatten(
+            [next(new) if takes_part else leaf for leaf, takes_part in old]
+        )
+
+
+def float_tree(make: Callable[[Any], Any], params: Any) -> Any:
+    """`make` of each floating-point leaf, False of the same shape in place of the others."""
+    return jax.tree.map(
+        lambda leaf: make(leaf) if is_float(leaf) else jnp.zeros_like(leaf, dtype=bool), params
+    )
 
 
 def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
@@ -41,14 +65,29 @@ def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
         )
 
 
-def float_tree(make: Callable[[Any], Any], params: Any) -> Any:
-    """`make` of each floating-point leaf, :class:`optax.MaskedNode` in place of the others."""
-    return jax.tree.map(lambda p: make(p) if is_float(p) else optax.MaskedNode(), params)
+def check_real(params: Any) -> None:
+    """Raises ValueError if a leaf is complex."""
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if jnp.issubdtype(leaf_dtype(leaf), jnp.complexfloating):
+            raise ValueError(
+                f"`params` must be real, got {leaf_dtype(leaf)} at "
+                f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
+                "as leaves of their own, as optax.contrib.split_real_and_imaginary does."
+            )
 
 
 def apply_update(param: jax.Array, update: jax.Array) -> jax.Array:
     """Where the parameter arrives, as :func:`optax.apply_updates` has it."""
     return cast(jax.Array, optax.apply_updates(param, update))
+
+
+def check_scope(scope: Any) -> None:
+    """Raises ValueError for a string that is no scope."""
+    if isinstance(scope, str) and scope not in ("global", "leaf"):
+        raise ValueError(
+            "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
+            f"got {scope!r}."
+        )
 
 
 def groups(scope: Any, params: Any) -> tuple[list[int], int]:
@@ -69,12 +108,3 @@ def groups(scope: Any, params: Any) -> tuple[list[int], int]:
     labels = [label for label, leaf in zip(labels, leaves, strict=True) if is_float(leaf)]
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     return [numbers[label] for label in labels], len(numbers)
-
-
-def replace_float_leaves(tree: Any, like: Any, leaves: list[jax.Array]) -> Any:
-    """`tree` with `leaves` in the places of the floating-point leaves of `like`."""
-    replacements = iter(leaves)
-    kinds = [is_float(leaf) for leaf in jax.tree.leaves(like)]
-    old, structure = jax.tree.flatten(tree)
-    new = [next(replacements) if kind else leaf for leaf, kind in zip(old, kinds, strict=True)]
-    return jax.tree.unflatten(structure, new)

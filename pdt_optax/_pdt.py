@@ -2,47 +2,19 @@
 
 from collections.abc import Callable
 import functools
-import numbers
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from jax.core import Tracer
 import jax.numpy as jnp
 import optax
 
-from pdt_optax import _criteria, _event, _history, _leaves, _predictors
+from pdt_optax import _checks, _criteria, _event, _leaves, _predictors, _state
 from pdt_optax._candidates import Candidates
-from pdt_optax._checks import is_int
-from pdt_optax._event import Event, PredictionReport
+from pdt_optax._event import Event
+from pdt_optax._history import History
 from pdt_optax._schedule import Adaptive, Pace
+from pdt_optax._state import PDTState, PredictionReport
 from pdt_optax._verify import Verify
-
-
-class PDTState(NamedTuple):
-    """State of :func:`pdt_optax.pdt`.
-
-    Attributes:
-      pdt_count: int32, update calls since the last snapshot.
-      snapshots_taken: int32, snapshots so far; the initial parameters are one.
-      predictions: int32, predictions made so far.
-      last_prediction: int32, snapshot period of the last prediction; 0 if none.
-      anchor: the newest snapshot, a tree like the parameters.
-      increments: ``h - 1`` trees like the parameters, oldest first.
-      fallback: with `rollback` the optimizer's result of before the last jump, a
-        tree like the parameters; otherwise None.
-      pace: how far and how often is predicted now.
-      report: of the last prediction; read by :func:`pdt_optax.metrics`.
-    """
-
-    pdt_count: jax.Array
-    snapshots_taken: jax.Array
-    predictions: jax.Array
-    last_prediction: jax.Array
-    anchor: Any
-    increments: tuple[Any, ...]
-    fallback: Any
-    pace: Pace
-    report: PredictionReport
 
 
 def pdt(
@@ -156,88 +128,51 @@ def pdt(
       Wang et al., `Predictive Differential Training Guided by Training Dynamics
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
-    _check_int("snapshot_every", snapshot_every, 1)
-    _check_int("history", history, 3)
-    _check_int("horizon", horizon, 1)
-    _check_int("start", start, 1)
-    _check_int("interval", interval, 0)
-    for name, argument, kind in (("verify", verify, Verify), ("adaptive", adaptive, Adaptive)):
-        if argument is not None and not isinstance(argument, kind):
-            raise ValueError(
-                f"`{name}` must be None or a pdt_optax.{kind.__name__}, got {argument!r}."
-            )
-    if not isinstance(rollback, bool):
-        raise ValueError(f"`rollback` must be a bool, got {rollback!r}.")
-    is_number = isinstance(value_tolerance, numbers.Real | jax.Array)
-    if not is_number or (not isinstance(value_tolerance, Tracer) and not value_tolerance >= 0):
-        raise ValueError(f"`value_tolerance` must be at least 0, got {value_tolerance!r}.")
+    for name, given, least in (
+        ("snapshot_every", snapshot_every, 1),
+        ("history", history, 3),
+        ("horizon", horizon, 1),
+        ("start", start, 1),
+        ("interval", interval, 0),
+    ):
+        _checks.check_int(name, given, least)
+    _checks.check_optional("verify", verify, Verify)
+    _checks.check_optional("adaptive", adaptive, Adaptive)
+    _checks.check_optional_floating("history_dtype", history_dtype)
+    _checks.check_bool("rollback", rollback)
+    _checks.check_not_negative("value_tolerance", value_tolerance)
+    _leaves.check_scope(scope)
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
-    candidates = (
-        Candidates(
-            predictors=(_predictors.resolve(predictor, dmd.svd_rank),),
-            horizons=(horizon,),
-            points=horizon,
-            criterion=criterion,
-            spectrum=dmd,
-        )
-        if verify is None
-        else verify.candidates()
+    blind = Candidates(
+        predictors=(_predictors.resolve(predictor, dmd.svd_rank),),
+        horizons=(horizon,),
+        points=horizon,
+        criterion=criterion,
+        spectrum=dmd,
     )
+    candidates = blind if verify is None else verify.candidates()
     greatest_horizon = max(candidates.horizons)
-    if isinstance(scope, str) and scope not in ("global", "leaf"):
-        raise ValueError(
-            "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
-            f"got {scope!r}."
-        )
-    if history_dtype is not None and not _is_floating(history_dtype):
-        raise ValueError(
-            f"`history_dtype` must be None or a floating dtype, got {history_dtype!r}."
-        )
 
     def init_fn(params):
-        for path, leaf in jax.tree.leaves_with_path(params):
-            if jnp.issubdtype(_leaves.leaf_dtype(leaf), jnp.complexfloating):
-                raise ValueError(
-                    f"`params` must be real, got {_leaves.leaf_dtype(leaf)} at "
-                    f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
-                    "as leaves of their own, as optax.contrib.split_real_and_imaginary does."
-                )
-        anchor, increments = _history.init(params, history, history_dtype)
-        leaves = jax.tree.leaves(anchor)
-        num_groups = _leaves.groups(scope, params)[1]
-        dtype = _leaves.compute_dtype(*leaves)
-        return PDTState(
-            pdt_count=jnp.zeros([], jnp.int32),
-            snapshots_taken=jnp.ones([], jnp.int32),
-            predictions=jnp.zeros([], jnp.int32),
-            last_prediction=jnp.zeros([], jnp.int32),
-            anchor=anchor,
-            increments=increments,
-            fallback=_history.init(params, 1, None)[0] if rollback else None,
+        return _state.init(
+            params,
+            history=history,
+            dtype=history_dtype,
+            scope=scope,
+            rollback=rollback,
             pace=Pace.initial(greatest_horizon, interval),
-            report=PredictionReport(
-                operators=jnp.zeros((num_groups, history - 1, history - 1), dtype),
-                leaf_mask_ratio=jnp.zeros(len(leaves), jnp.float32),
-                mask_ratio=jnp.zeros([], jnp.float32),
-                prediction_error=jnp.zeros([], jnp.float32),
-                candidate=jnp.full([], -1, jnp.int32),
-                value_calls=jnp.zeros([], jnp.int32),
-            ),
         )
 
-    def predict(updates, state, params, value_fn):
+    def predict(updates, weights, held, groups, state, value):
         """The updates with the jumps of the accepted coordinates, and a report."""
-        groups, num_groups = _leaves.groups(scope, params)
-        weights = _leaves.float_leaves(params, params)
-        columns = _history.basis(state.anchor, state.increments)
-        reach = state.pace.horizon
-        paths, usable, first, operators = _event.fit(candidates, reach, columns, groups, num_groups)
+        columns, reach = held.basis(), state.pace.jump_horizon
+        paths, usable, first, operators = _event.fit(candidates, reach, columns, *groups)
         event = Event(
             weights,
             updates,
             columns,
-            groups,
+            groups[0],
             paths,
             usable,
             candidates.at(reach),
@@ -245,23 +180,15 @@ def pdt(
             restorable=rollback,
         )
         error = _event.prediction_error(event, first)
-
-        def value(updates):
-            arrived = list(map(_leaves.apply_update, weights, updates))
-            loss = value_fn(_leaves.replace_float_leaves(params, params, arrived))
-            return _scalar("value_fn", loss)
-
-        candidate, calls = jnp.zeros([], jnp.int32), 0
         if verify is not None:
             merged, accepted, candidate = _event.verified_merge(
                 event, candidates, value, verify.margin
             )
-            calls = len(candidates) + 1
+            calls = state.report.value_calls + len(candidates) + 1
         else:
-            if adaptive is not None:
-                event = event._replace(usable=usable & (error <= adaptive.max_error))
-            merged, accepted = _event.merge(event, candidates, 0)
-
+            off = jnp.zeros([], bool) if adaptive is None else adaptive.is_off(error)
+            merged, accepted = _event.merge(event._replace(usable=usable & ~off), candidates, 0)
+            candidate, calls = -off.astype(jnp.int32), state.report.value_calls
         accepted = accepted.astype(jnp.float32)
         sizes = jnp.array([weight.size for weight in weights], jnp.float32)
         return merged, PredictionReport(
@@ -269,50 +196,41 @@ def pdt(
             leaf_mask_ratio=accepted / jnp.maximum(sizes, 1),
             mask_ratio=accepted.sum() / jnp.maximum(sizes.sum(), 1),
             prediction_error=error,
-            candidate=candidate,
-            value_calls=state.report.value_calls + calls,
+            jump_candidate=candidate,
+            value_calls=calls,
         )
 
-    def next_pace(pace, predicts, report, regrets):
-        """The pace after a step, which may have predicted or proved the last jump bad."""
-        jumped = predicts & (report.mask_ratio > 0)
-        pace = pace._replace(watched=pace.watched | jumped)
-        if adaptive is None:
-            return pace
-        bad = report.candidate < 0
-        if verify is None:
-            bad = ~(report.prediction_error <= adaptive.max_error)
-        changed = adaptive.next(pace, bad | regrets, greatest_horizon, interval)
-        judged = predicts | regrets
-        return jax.tree.map(functools.partial(jnp.where, judged), changed, pace)
-
-    def update_fn(updates, state, params=None, *, value=None, value_fn=None, **extra_args):
+    def update_fn(updates, state, params=None, *, value=None, value_fn: Any = None, **extra_args):
         del extra_args
-        for name, given, needed, example in (
-            ("params", params, True, ""),
-            ("value_fn", value_fn, verify is not None, ", value_fn=lambda params: loss(params)"),
-            ("value", value, rollback, ", value=loss"),
-        ):
-            if needed and given is None:
-                raise ValueError(
-                    f"`{name}` must be passed to `update`: tx.update(grads, state, "
-                    f"params{example}); got None."
-                )
+        _checks.check_passed("params", params, "params")
+        if verify is not None:
+            _checks.check_passed(
+                "value_fn", value_fn, "params, value_fn=lambda params: loss(params)"
+            )
+        if rollback:
+            _checks.check_passed("value", value, "params, value=loss")
         _leaves.check_structure("updates", updates, params, "`params`")
-        floats = _leaves.float_tree(lambda leaf: leaf, params)
-        _leaves.check_structure("params", floats, state.anchor, "those given to `init`")
-        moving = _leaves.float_leaves(updates, params)
-        if not moving:
+        _leaves.check_structure("params", params, state.anchor, "those given to `init`")
+        floats = _leaves.FloatLeaves(params)
+        if not floats:
             return updates, state
-        weights = _leaves.float_leaves(params, params)
+        weights, moving = floats.of(params), floats.of(updates)
+        held = History(floats.of(state.anchor), tuple(map(floats.of, state.increments)))
+        fallback = floats.of(state.fallback) if rollback else []
         period, pace = state.snapshots_taken, state.pace
+
+        def arrive(updates):
+            return list(map(_leaves.apply_update, weights, updates))
+
+        def value_after(updates):
+            return _checks.scalar("value_fn", value_fn(floats.replace(params, arrive(updates))))
+
         ends = state.pdt_count == snapshot_every - 1
         regrets = jnp.zeros([], bool)
         if value is not None:
-            value = _scalar("value", value)
+            value = _checks.scalar("value", value)
             if rollback:
-                arrived = map(_leaves.apply_update, weights, moving)
-                finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in arrived]).all()
+                finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in arrive(moving)]).all()
                 value = jnp.where(finite, value, jnp.nan)
             pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
         returns = regrets & rollback
@@ -320,45 +238,42 @@ def pdt(
             ends
             & ~returns
             & (period >= max(start, history))
-            & ((state.predictions == 0) | (period - state.last_prediction > pace.interval))
+            & ((state.predictions == 0) | (period - state.last_prediction > pace.jump_interval))
         )
-        held = (state.anchor, state.increments)
-        fallback = state.fallback
         if rollback:
-            safe = jax.tree.leaves(fallback)
 
-            def restore(_):
-                back = zip(safe, weights, moving, strict=True)
-                updates = [(s - w).astype(u.dtype) for s, w, u in back]
-                returned = list(map(_leaves.apply_update, weights, updates))
-                return updates, _history.replace_newest(held[0], held[1], returned)
+            def restore(carry):
+                updates, held = carry
+                back = zip(fallback, weights, updates, strict=True)
+                updates = [(f - w).astype(u.dtype) for f, w, u in back]
+                return updates, held.replace_newest(arrive(updates))
 
             moving, held = _once_if(returns, restore, (moving, held))
-            arrived = list(map(_leaves.apply_update, weights, moving))
-            structure = jax.tree.structure(fallback)
-            fallback = _once_if(
-                predicts, lambda _: jax.tree.unflatten(structure, arrived), fallback
-            )
+            arrived = arrive(moving)
+            fallback = _once_if(predicts, lambda _: arrived, fallback)
+        groups = _leaves.groups(scope, params)
         moving, report = _once_if(
             predicts,
-            lambda carry: predict(carry[0], state, params, value_fn),
+            lambda carry: predict(carry[0], weights, held, groups, state, value_after),
             (moving, state.report),
         )
-        arrived = list(map(_leaves.apply_update, weights, moving))
-        anchor, increments = _once_if(
-            ends & ~returns, lambda old: _history.push(old[0], old[1], arrived), held
-        )
-        return _leaves.replace_float_leaves(updates, params, moving), PDTState(
+        held = _once_if(ends & ~returns, lambda held: held.push(arrive(moving)), held)
+        pace = pace._replace(jump_watched=pace.jump_watched | (predicts & (report.mask_ratio > 0)))
+        if adaptive is not None:
+            bad = regrets | (report.jump_candidate < 0)
+            changed = adaptive.next(pace, bad, greatest_horizon, interval)
+            pace = jax.tree.map(functools.partial(jnp.where, predicts | regrets), changed, pace)
+        return floats.replace(updates, moving), PDTState(
             pdt_count=jnp.where(ends | returns, 0, state.pdt_count + 1),
             snapshots_taken=jnp.where(ends & ~returns, optax.safe_increment(period), period),
             predictions=jnp.where(
                 predicts, optax.safe_increment(state.predictions), state.predictions
             ),
             last_prediction=jnp.where(predicts, period, state.last_prediction),
-            anchor=anchor,
-            increments=increments,
-            fallback=fallback,
-            pace=next_pace(pace, predicts, report, regrets),
+            anchor=floats.replace(state.anchor, held.anchor),
+            increments=tuple(map(floats.replace, state.increments, held.increments)),
+            fallback=floats.replace(state.fallback, fallback) if rollback else None,
+            pace=pace,
             report=report,
         )
 
@@ -376,27 +291,3 @@ def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
         lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
         (pred, operand),
     )[1]
-
-
-def _scalar(name: str, value: Any) -> jax.Array:
-    value = jnp.asarray(value, jnp.float32)
-    if value.shape:
-        raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")
-    return value
-
-
-def _is_floating(dtype: Any) -> bool:
-    try:
-        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        return False
-
-
-def _check_int(name: str, value: Any, least: int) -> None:
-    if isinstance(value, Tracer):
-        raise ValueError(
-            f"`{name}` must be a Python int, got a traced value; with optax.inject_hyperparams, "
-            "name it in `static_args`."
-        )
-    if not is_int(value, least):
-        raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdt_optax import _dmd
-from pdt_optax._checks import is_number
+from pdt_optax._checks import check_is_called, is_number
 from pdt_optax._dmd import Gram
 
 Predictor = Callable[[Gram, int], jax.Array]
@@ -226,6 +226,7 @@ def resolve(predictor: str | Predictor, svd_rank: int | float) -> Predictor:
     }
     if isinstance(predictor, str) and predictor in named:
         return named[predictor]()
+    check_is_called("predictor", predictor, (dmd, affine_dmd, linear, last_increment, average))
     if not callable(predictor):
         raise ValueError(
             f"`predictor` must be one of {', '.join(map(repr, named))}, or a function "

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdt_optax._checks import is_number
+from pdt_optax._checks import is_int, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,24 +39,26 @@ class Adaptive:
         for name, valid, what in (
             ("max_error", is_number(self.max_error) and self.max_error > 0, "positive"),
             ("min_horizon", is_number(self.min_horizon) and self.min_horizon >= 1, "at least 1"),
-            (
-                "max_interval",
-                isinstance(self.max_interval, int) and self.max_interval >= 0,
-                "an int of at least 0",
-            ),
+            ("max_interval", is_int(self.max_interval, 0), "an int of at least 0"),
             ("shrink", is_number(self.shrink) and 0 < self.shrink <= 1, "in (0, 1]"),
             ("grow", is_number(self.grow) and self.grow >= 1, "at least 1"),
         ):
             if not valid:
                 raise ValueError(f"`{name}` must be {what}, got {getattr(self, name)!r}.")
 
+    def is_off(self, error: jax.Array) -> jax.Array:
+        """Whether a prediction with that error one snapshot ahead is not to be made."""
+        return ~(error <= self.max_error)
+
     def next(self, pace: "Pace", bad: jax.Array, horizon: int, interval: int) -> "Pace":
         """The pace after a prediction, within `horizon` and `interval` of the transform."""
         factor = jnp.where(bad, self.shrink, self.grow).astype(jnp.float32)
-        changed = jnp.where(bad, 2 * pace.interval + 1, pace.interval // 2)
+        changed = jnp.where(bad, 2 * pace.jump_interval + 1, pace.jump_interval // 2)
         return pace._replace(
-            horizon=jnp.clip(pace.horizon * factor, min(self.min_horizon, horizon), horizon),
-            interval=jnp.clip(changed, interval, max(self.max_interval, interval)),
+            jump_horizon=jnp.clip(
+                pace.jump_horizon * factor, min(self.min_horizon, horizon), horizon
+            ),
+            jump_interval=jnp.clip(changed, interval, max(self.max_interval, interval)),
         )
 
 
@@ -64,18 +66,18 @@ class Pace(NamedTuple):
     """How far and how often is predicted now, and the watch on the last jump.
 
     Attributes:
-      horizon: float32, snapshots ahead.
-      interval: int32, periods without a prediction between two.
-      watched: bool, whether the period after a jump is running.
+      jump_horizon: float32, snapshots ahead.
+      jump_interval: int32, periods without a prediction between two.
+      jump_watched: bool, whether the period after a jump is running.
       value_sum: float32, sum of ``value`` over the running period.
       value_before: float32, mean of ``value`` over the last period in which it was
         finite; inf before the first.
       bad_jumps: int32, jumps after which ``value`` rose or was not finite.
     """
 
-    horizon: jax.Array
-    interval: jax.Array
-    watched: jax.Array
+    jump_horizon: jax.Array
+    jump_interval: jax.Array
+    jump_watched: jax.Array
     value_sum: jax.Array
     value_before: jax.Array
     bad_jumps: jax.Array
@@ -84,9 +86,9 @@ class Pace(NamedTuple):
     def initial(cls, horizon: int, interval: int) -> "Pace":
         """The greatest horizon and the least interval."""
         return cls(
-            horizon=jnp.full([], horizon, jnp.float32),
-            interval=jnp.full([], interval, jnp.int32),
-            watched=jnp.zeros([], bool),
+            jump_horizon=jnp.full([], horizon, jnp.float32),
+            jump_interval=jnp.full([], interval, jnp.int32),
+            jump_watched=jnp.zeros([], bool),
             value_sum=jnp.zeros([], jnp.float32),
             value_before=jnp.full([], jnp.inf, jnp.float32),
             bad_jumps=jnp.zeros([], jnp.int32),
@@ -111,9 +113,9 @@ class Pace(NamedTuple):
         mean = total / period
         allowed = jnp.where(jnp.isinf(self.value_before), 0, tolerance * jnp.abs(self.value_before))
         too_high = ends & ~(mean <= self.value_before + allowed)
-        bad = self.watched & (too_high | ~jnp.isfinite(value))
+        bad = self.jump_watched & (too_high | ~jnp.isfinite(value))
         return self._replace(
-            watched=self.watched & ~ends & ~bad,
+            jump_watched=self.jump_watched & ~ends & ~bad,
             value_sum=jnp.where(ends | bad, 0, total),
             value_before=jnp.where(ends & ~bad & jnp.isfinite(mean), mean, self.value_before),
             bad_jumps=self.bad_jumps + bad,

@@ -33,8 +33,8 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
       >>> tx = optax.chain(optax.adam(1e-3), pdt_optax.pdt(snapshot_every=10))
       >>> shardings = pdt_optax.state_shardings(tx, params)
       >>> state = jax.jit(tx.init, out_shardings=shardings)(params)
-      >>> shardings[-1].anchor["w"].spec, shardings[-1].pdt_count.spec
-      (PartitionSpec('data',), PartitionSpec())
+      >>> state[-1].anchor["w"].sharding == sharding
+      True
     """
     leaves = jax.tree.leaves_with_path(params)
     if not leaves:

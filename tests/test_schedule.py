@@ -37,7 +37,7 @@ def test_pace_by_hand():
     seen = []
     for bad in (True, True, True, True, False, False, False, False, False, False):
         pace = adaptive.next(pace, jnp.array(bad), horizon=10, interval=1)
-        seen.append((float(pace.horizon), int(pace.interval)))
+        seen.append((float(pace.jump_horizon), int(pace.jump_interval)))
     horizons = [5, 2.5, 2, 2, 2.5, 3.125, 3.90625, 4.8828125, 6.103515625, 7.62939453125]
     assert seen == list(zip(horizons, [3, 5, 5, 5, 2, 1, 1, 1, 1, 1], strict=True))
 
@@ -54,8 +54,8 @@ def test_predictions_that_are_always_off_become_rare_and_change_nothing():
         lambda p, move: [*p, (p[-1] + np.float32(move)).astype(np.float32)], moves, [path[0]]
     )
     np.testing.assert_array_equal(path, expected)
-    assert pdt_optax.metrics(states[-1]).interval == 8
-    assert pdt_optax.metrics(states[-1]).horizon == 1
+    assert pdt_optax.metrics(states[-1]).jump_interval == 8
+    assert pdt_optax.metrics(states[-1]).jump_horizon == 1
 
 
 @pytest.mark.parametrize(("reach", "expected"), [(5.0, 5.0), (2.5, 2.5), (1.0, 1.0)])
@@ -66,7 +66,7 @@ def test_jump_reaches_as_far_as_the_present_horizon(reach, expected):
     state = tx.init(params)
     for step in range(3):
         if step == 2:
-            state = state._replace(pace=state.pace._replace(horizon=jnp.float32(reach)))
+            state = state._replace(pace=state.pace._replace(jump_horizon=jnp.float32(reach)))
         updates, state = jax.jit(tx.update)(jnp.full(4, 0.5), state, params)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * expected), rtol=1e-6)

@@ -67,7 +67,7 @@ def verified(every=4, **options):
 def test_scored_loss_is_never_above_the_optimizers_own():
     _, states, losses = train(verified(), 120)
     assert (losses[:, 0] <= losses[:, 1]).all()
-    jumps = [int(state[-1].report.candidate) for state in states[3::4]]
+    jumps = [int(state[-1].report.jump_candidate) for state in states[3::4]]
     assert sum(jump >= 0 for jump in jumps) > 5
     gained = losses[3::4, 0] < losses[3::4, 1] - 1e-6
     assert list(gained[4:]) == [jump >= 0 for jump in jumps[4:]]
@@ -83,7 +83,7 @@ def test_a_useless_value_fn_lets_no_jump_in(bad):
     params, states, _ = train(verified(), 60, value_fn=lambda params: jnp.asarray(bad))
     expected, _ = train_plain(60)
     chex.assert_trees_all_equal(params, expected)
-    assert pdt_optax.metrics(states[-1]).candidate == -1
+    assert pdt_optax.metrics(states[-1]).jump_candidate == -1
 
 
 def test_a_candidate_whose_loss_is_not_finite_is_passed_over():
@@ -94,7 +94,7 @@ def test_a_candidate_whose_loss_is_not_finite_is_passed_over():
         value_fn=lambda params: jnp.where(loss(params) < 2, loss(params), -jnp.inf),
     )
     chex.assert_tree_all_finite(params)
-    assert all(int(state[-1].report.candidate) in (-1, 0) for state in states)
+    assert all(int(state[-1].report.jump_candidate) in (-1, 0) for state in states)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -127,7 +127,7 @@ def test_picks_the_candidate_that_the_oracle_picks():
         if len(snapshots) >= 5:
             own = optax.apply_updates(before, SGD.update(grads, SGD.init(before))[0])
             best = best_candidate(snapshots[-5:], own, horizons, predictors)
-            taken.append((int(state[-1].report.candidate), best))
+            taken.append((int(state[-1].report.jump_candidate), best))
         snapshots.append(params)
     assert len(taken) == 11
     assert taken == [(best, best) for _, best in taken]
@@ -154,7 +154,7 @@ def best_candidate(snapshots, own, horizons, predictors):
 
 def test_margin_asks_for_a_gain():
     _, states, _ = train(verified(margin=0.99), 60)
-    assert pdt_optax.metrics(states[-1]).candidate == -1
+    assert pdt_optax.metrics(states[-1]).jump_candidate == -1
     assert pdt_optax.metrics(states[-1]).mask_ratio == 0
 
 

@@ -1,0 +1,278 @@
+"""A citizen of optax: inside and outside of its wrappers, under every transformation of jax."""
+
+import functools
+
+import chex
+from flax import nnx
+from flax.training import train_state
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pdt_optax
+
+VERIFY = pytest.mark.parametrize("verify", [False, True], ids=["blind", "verified"])
+CURVATURE = {"a": jnp.array([1.0, 2.0, 3.0]), "b": {"c": jnp.array([[4.0], [0.5]])}}
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.05),
+    "momentum": optax.sgd(0.05, momentum=0.9),
+    "adam": optax.adam(0.05),
+    "adamw": optax.adamw(0.05),
+    "rmsprop": optax.rmsprop(0.01),
+    "lamb": optax.lamb(0.05),
+    "lion": optax.lion(0.01),
+    "muon": optax.contrib.muon(0.01),
+}
+
+
+def initial_params():
+    return {"a": jnp.arange(1.0, 4.0), "b": {"c": jnp.full((2, 1), 2.0, jnp.float32)}}
+
+
+def loss(params):
+    terms = jax.tree.map(lambda p, c: jnp.sum(c.astype(p.dtype) * p**2), params, CURVATURE)
+    return sum(map(jnp.float32, jax.tree.leaves(terms))) / 2
+
+
+def link(verify, every=2, **options):
+    settings = {"history": 3, "start": 3, "interval": 0, "horizon": 2, "predictor": "linear"}
+    settings["criteria"] = pdt_optax.path_sign()
+    if verify:
+        options["verify"] = pdt_optax.Verify(horizons=(2,), predictors=("linear",))
+    return pdt_optax.pdt(every, **settings | options)
+
+
+def run(tx, steps=12, params=None, value_fn=loss):
+    params = initial_params() if params is None else params
+
+    def step(carry, _):
+        params, state = carry
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(
+            grads, state, params, value=value, grad=grads, value_fn=value_fn, unknown=1
+        )
+        return (optax.apply_updates(params, updates), state), None
+
+    scan = jax.jit(lambda carry: jax.lax.scan(step, carry, length=steps)[0])
+    return scan((params, tx.init(params)))
+
+
+@VERIFY
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_last_link_of_a_chain(name, verify):
+    """A scan over steps raises if a shape, dtype or weak type of the state changes."""
+    params, state = run(optax.chain(OPTIMIZERS[name], link(verify)))
+    assert pdt_optax.metrics(state).predictions == 4
+    chex.assert_trees_all_equal_shapes_and_dtypes(params, initial_params())
+    assert jnp.isfinite(loss(params))
+    assert not verify or loss(params) < loss(initial_params())
+
+
+def flat_loss(flat):
+    return loss(jax.flatten_util.ravel_pytree(initial_params())[1](flat))
+
+
+LABELS = {"a": "x", "b": "x"}
+SGD = optax.sgd(0.05)
+WRAPPERS = {
+    "masked": (lambda tx: optax.masked(tx, True), 1),
+    "empty group": (lambda tx: optax.partition({"x": tx, "y": optax.adam(1.0)}, LABELS), 1),
+    "named_chain": (lambda tx: optax.named_chain(("all", tx)), 1),
+    "apply_if_finite": (lambda tx: optax.apply_if_finite(tx, 3), 1),
+    "flatten": (optax.flatten, 1),
+    "MultiSteps": (lambda tx: optax.MultiSteps(tx, 2).gradient_transformation(), 2),
+}
+
+
+@VERIFY
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_as_unwrapped(name, verify):
+    wrap, mini_steps = WRAPPERS[name]
+    tx = optax.chain(SGD, link(verify))
+    params, state = run(
+        wrap(tx), 12 * mini_steps, value_fn=flat_loss if name == "flatten" else loss
+    )
+    expected, plain_state = run(tx)
+    chex.assert_trees_all_close(params, expected, rtol=1e-5)
+    assert pdt_optax.metrics(state).predictions == pdt_optax.metrics(plain_state).predictions == 4
+    assert pdt_optax.metrics(plain_state).mask_ratio > 0
+
+
+@VERIFY
+def test_after_multi_steps(verify):
+    """Then a step of PDT is a mini-step."""
+    inner = optax.MultiSteps(SGD, 2).gradient_transformation()
+    params, _ = run(optax.chain(inner, link(verify, every=4)), 24)
+    chex.assert_trees_all_close(params, run(optax.chain(SGD, link(verify)))[0], rtol=1e-5)
+
+
+@VERIFY
+def test_inject_hyperparams_around_a_factory(verify):
+    @optax.inject_hyperparams
+    def make(learning_rate):
+        return optax.chain(optax.sgd(learning_rate), link(verify))
+
+    params, _ = run(make(learning_rate=0.05))
+    chex.assert_trees_all_close(params, run(optax.chain(SGD, link(verify)))[0], rtol=1e-6)
+
+
+def test_groups_of_a_partition_as_alone():
+    tx = optax.chain(SGD, link(False))
+    parts = optax.multi_transform({"x": tx, "y": tx}, {"a": "x", "b": "y"})
+    whole = optax.chain(SGD, link(False, scope="leaf"))
+    chex.assert_trees_all_close(run(parts)[0], run(whole)[0], rtol=1e-5)
+
+
+def test_verify_inside_masked_fills_the_masked_tree():
+    """`value_fn` gets optax.MaskedNode for the others: the recipe of docs/compatibility.md."""
+    params = initial_params()
+    tx = optax.chain(SGD, optax.masked(link(True), {"a": True, "b": False}))
+
+    @jax.jit
+    def step(params, state):
+        def value_fn(part):
+            def is_masked(node):
+                return isinstance(node, optax.MaskedNode)
+
+            return loss(
+                jax.tree.map(
+                    lambda new, old: old if is_masked(new) else new,
+                    part,
+                    params,
+                    is_leaf=is_masked,
+                )
+            )
+
+        updates, state = tx.update(jax.grad(loss)(params), state, params, value_fn=value_fn)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    for _ in range(12):
+        params, state = step(params, state)
+    np.testing.assert_allclose(params["b"]["c"][:, 0], 2 * np.array([0.8, 0.975]) ** 12, rtol=1e-5)
+    assert (params["a"] < jnp.arange(1.0, 4.0) * (1 - 0.05 * CURVATURE["a"]) ** 12).any()
+
+
+@VERIFY
+def test_vmap_and_cond(verify):
+    tx = optax.chain(SGD, link(verify))
+    scales = jnp.array([0.5, 1.0])
+
+    def scaled(scale):
+        return run(tx, params=jax.tree.map(lambda p: scale * p, initial_params()))[0]
+
+    each = jax.jit(jax.vmap(scaled))(scales)
+    chex.assert_trees_all_close(jax.tree.map(lambda p: p[1], each), scaled(1.0), rtol=1e-5)
+    either = jax.jit(lambda yes: jax.lax.cond(yes, lambda: scaled(1.0), initial_params))
+    chex.assert_trees_all_close(either(True), scaled(1.0), rtol=1e-5)
+
+
+@VERIFY
+def test_no_recompilation_in_1000_steps(verify):
+    tx, traces = optax.chain(OPTIMIZERS["adam"], link(verify)), []
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state):
+        traces.append(1)
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(grads, state, params, value=value, value_fn=loss)
+        return optax.apply_updates(params, updates), state
+
+    params = jax.tree.map(jnp.copy, initial_params())
+    state = tx.init(params)
+    for _ in range(1000):
+        params, state = step(params, state)
+    assert pdt_optax.metrics(state).predictions == 498
+    assert len(traces) == step._cache_size() == 1
+
+
+@VERIFY
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64", "mixed"])
+def test_dtypes(dtype, verify):
+    with jax.enable_x64(dtype in ("float64", "mixed")):
+        params = initial_params()
+        dtypes = ("bfloat16", "float64") if dtype == "mixed" else (dtype, dtype)
+        params = {
+            "a": params["a"].astype(dtypes[0]),
+            "b": {"c": params["b"]["c"].astype(dtypes[1])},
+        }
+        trained, state = run(optax.chain(SGD, link(verify)), params=params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(trained, params)
+        wide = "float64" if "float64" in dtypes else "float32"
+        assert state[-1].report.operators.dtype == wide
+        assert pdt_optax.metrics(state).predictions == 4
+
+
+@VERIFY
+def test_map_params_with_leaves_that_are_not_floating(verify):
+    params = {"w": jnp.ones((2, 3)), "n": jnp.arange(4), "key": jax.random.key(0)}
+    names = {"w": "W", "n": "N", "key": "K"}
+    tx = link(verify, rollback=True)
+    state = tx.init(params)
+    mapped = optax.tree.map_params(
+        tx, lambda leaf, name: name, state, names, transform_non_params=lambda _: None
+    )
+    assert mapped.anchor == mapped.fallback == mapped.increments[0] == mapped.increments[1] == names
+    shapes = jax.tree.map(jnp.shape, params, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    assert jax.tree.map(jnp.shape, state.anchor) == shapes
+
+
+def test_every_name_in_the_state_is_found_once():
+    tx = optax.chain(optax.adam(optax.constant_schedule(0.1)), link(True, rollback=True))
+    state = tx.init(initial_params())
+    pdt_state = state[-1]
+    names = [*pdt_state._fields, *pdt_state.pace._fields, *pdt_state.report._fields]
+    assert {
+        name: len(optax.tree.get_all_with_path(state, name)) for name in names
+    } == dict.fromkeys(names, 1)
+    assert optax.tree.get(state, "jump_horizon") == 2
+    assert optax.tree.get(optax.tree.set(state, jump_horizon=1.5), "jump_horizon") == 1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criteria": pdt_optax.path_sign}, "`criteria` must be .* got pdt_optax.path_sign itself"),
+        ({"criteria": pdt_optax.all_of}, "`criteria` must be .* got pdt_optax.all_of itself"),
+        ({"predictor": pdt_optax.dmd}, "`predictor` must be .* got pdt_optax.dmd itself"),
+        ({"predictor": pdt_optax.linear}, "`predictor` must be .* got pdt_optax.linear itself"),
+        ({"history": jnp.array(5)}, "`history` must be a Python int .* name it in `static_args`"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.pdt(1, **options)
+
+
+@pytest.mark.parametrize("mask", [lambda proposal: proposal.move, lambda proposal: lambda: True])
+def test_criteria_that_return_no_mask(mask):
+    with pytest.raises(ValueError, match="`criteria` must return a boolean array"):
+        run(link(False, criteria=mask))
+
+
+def test_linen_train_state():
+    """TrainState passes no extra arguments: the recipe of docs/compatibility.md."""
+
+    class TrainState(train_state.TrainState):
+        def apply_gradients(self, *, grads, **extra_args):
+            updates, opt_state = self.tx.update(grads, self.opt_state, self.params, **extra_args)
+            params = optax.apply_updates(self.params, updates)
+            return self.replace(step=self.step + 1, params=params, opt_state=opt_state)
+
+    tx = optax.chain(SGD, link(True))
+    state = TrainState.create(apply_fn=None, params=initial_params(), tx=tx)
+    step = jax.jit(lambda s: s.apply_gradients(grads=jax.grad(loss)(s.params), value_fn=loss))
+    for _ in range(12):
+        state = step(state)
+    chex.assert_trees_all_close(state.params, run(tx)[0], rtol=1e-5)
+
+
+def test_nnx_optimizer():
+    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.chain(SGD, link(False)), wrt=nnx.Param)
+    step = nnx.jit(lambda m, o: o.update(m, nnx.grad(lambda m: jnp.sum(m.kernel**2))(m)))
+    for _ in range(12):
+        step(model, optimizer)
+    assert pdt_optax.metrics(nnx.as_pure(nnx.state(optimizer.opt_state))).predictions == 4

@@ -1,0 +1,121 @@
+"""Whole events on hostile histories: nothing leaves the transform that the optimizer did not send.
+
+`make fuzz` runs every configuration on more cases and prints how many.
+"""
+
+import os
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pdt_optax
+
+CASES = 256
+LONG = "PDT_FUZZ" in os.environ
+EVERYTHING = {
+    "verify": pdt_optax.Verify(horizons=(2, 50), criteria=pdt_optax.accept_all()),
+    "adaptive": pdt_optax.Adaptive(),
+    "rollback": True,
+}
+BLIND = {"criteria": pdt_optax.accept_all()}
+SHORT_CONFIGS = [
+    ("float32", {"history": 3, "horizon": 50} | BLIND),
+    ("bfloat16", {"history": 5} | EVERYTHING),
+]
+LONG_CONFIGS = [
+    ("float16", {"history": 5, "horizon": 5, "predictor": "affine_dmd"} | BLIND),
+    ("float32", {"history": 12, "horizon": 50, "svd_rank": 0, "scope": "leaf"} | BLIND),
+    ("float32", {"history": 8, "horizon": 20, "criteria": "bounded"}),
+    ("float32", {"history": 4, "history_dtype": "bfloat16", "rollback": True} | BLIND),
+    ("float32", {"history": 6, "horizon": 7, "svd_rank": 0.9, "adaptive": pdt_optax.Adaptive()}),
+    ("bfloat16", {"history": 12, "horizon": 50, "svd_rank": 2} | BLIND),
+    ("float16", {"history": 3} | EVERYTHING),
+    ("float32", {"history": 5} | EVERYTHING),
+]
+
+
+def histories(rng, steps, dtype):
+    """Moves ``(CASES, steps, 7)`` of every kind, and where they start ``(CASES, 7)``."""
+    limit = float(jnp.finfo(dtype).max)
+    denormal = float(jnp.finfo(dtype).smallest_normal) / 8
+    scales = np.array([0.0, denormal, 1e-30, 1e-6, 1.0, 1e6, limit / 64, limit / 2])
+    starts = rng.normal(size=(CASES, 7)) * rng.choice(scales, (CASES, 1))
+    moves = rng.normal(size=(CASES, steps, 7)) * rng.choice(scales, (CASES, 1, 1))
+    decay = rng.choice([0.0, 0.5, 1.0, 2.0], (CASES, 1, 1)) ** np.arange(steps)[None, :, None]
+    kind = rng.integers(6, size=CASES)[:, None, None]
+    moves = np.where(kind == 1, moves[:, :1] * decay, moves)
+    moves = np.where(kind == 2, moves * (rng.random(moves.shape[:2]) < 0.5)[:, :, None], moves)
+    moves = np.where(
+        kind == 3, np.where(np.arange(steps)[:, None] % 2, -1, 1) * moves[:, :1], moves
+    )
+    bad = rng.choice([np.nan, np.inf, -np.inf], moves.shape)
+    moves = np.where((kind == 4) & (rng.random(moves.shape) < 0.02), bad, moves)
+    with np.errstate(over="ignore"):
+        return jnp.asarray(starts, dtype), jnp.asarray(moves, dtype)
+
+
+def make_run(options):
+    tx = pdt_optax.pdt(1, start=1, interval=0, **options)
+
+    def tree(flat):
+        return {"a": flat[:3], "b": flat[3:].reshape(2, 2)}
+
+    def flat(tree):
+        return jnp.concatenate([tree["a"], tree["b"].ravel()])
+
+    def score(params):
+        return jnp.sum(flat(params).astype(jnp.float32) ** 2)
+
+    def run(start, moves):
+        def step(carry, move):
+            params, state = carry
+            updates, state = tx.update(tree(move), state, params, value=1.0, value_fn=score)
+            after = optax.apply_updates(params, updates)
+            own = optax.apply_updates(params, tree(move))
+            seen = flat(params), flat(updates), flat(own), flat(after), state.report.mask_ratio
+            return (after, state), seen
+
+        return jax.lax.scan(step, (tree(start), tx.init(tree(start))), moves)[1]
+
+    return jax.jit(jax.vmap(run))
+
+
+def bits(array):
+    return array.view(np.dtype(f"u{array.dtype.itemsize}"))
+
+
+@pytest.mark.parametrize(("dtype", "options"), SHORT_CONFIGS + LONG_CONFIGS * LONG)
+def test_hostile_histories(dtype, options):
+    run, counted = make_run(options), []
+
+    @settings(
+        max_examples=5 if LONG else 2,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(seed=st.integers(0, 2**32 - 1))
+    @example(seed=0)
+    def check(seed):
+        start, moves = histories(np.random.default_rng(seed), options["history"] + 3, dtype)
+        weights, updates, own, after, mask_ratio = map(np.asarray, run(start, moves))
+        moves = np.asarray(moves)
+        assert updates.dtype == moves.dtype
+        finite = np.isfinite(own.astype(np.float32))
+        assert np.isfinite(after.astype(np.float32))[finite].all()
+        same = bits(updates) == bits(moves)
+        rolled_back = np.full(mask_ratio.shape, bool(options.get("rollback")))
+        assert same[(mask_ratio == 0) & ~rolled_back].all()
+        spoilt = ~np.isfinite(weights.astype(np.float32)).all(axis=2)
+        if options.get("scope") != "leaf":
+            assert same[spoilt & ~rolled_back].all()
+        counted.append(CASES)
+
+    check()
+    print(f"\n{sum(counted)} cases of {dtype} {options}")
