@@ -15,6 +15,7 @@ from pdt_optax._dmd import Gram
 from pdt_optax._pdt import pdt
 from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
 from pdt_optax._schedule import Adaptive
+from pdt_optax._sharding import state_shardings
 from pdt_optax._state import PDTState
 from pdt_optax._verify import Verify
 
@@ -42,4 +43,5 @@ __all__ = [
     "path_sign",
     "pdt",
     "random_mask",
+    "state_shardings",
 ]

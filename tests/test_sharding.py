@@ -1,0 +1,155 @@
+"""PDT on eight devices: the same numbers, shardings of the parameters, small all-reduces only."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+import optax
+import pytest
+
+import pdt_optax
+
+MODES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
+LAYOUTS = {
+    "data": {"kernel": P(), "bias": P(), "out": P()},
+    "fsdp": {"kernel": P(("x", "y")), "bias": P(("x", "y")), "out": P(("x", "y"))},
+    "tensor": {"kernel": P(None, "y"), "bias": P("y"), "out": P("y", None)},
+    "both": {"kernel": P("x", "y"), "bias": P("y"), "out": P("y", "x")},
+}
+TRANSFORMS = {
+    "blind": {"start": 3, "history": 3},
+    "verified": {"start": 3, "history": 3, "verify": pdt_optax.Verify(horizons=(2, 5))},
+    "rollback": {"start": 3, "history": 3, "rollback": True, "scope": "leaf"},
+}
+
+
+def initial_params():
+    keys = jax.random.split(jax.random.key(0), 2)
+    return {
+        "kernel": jax.random.normal(keys[0], (16, 32)) / 4,
+        "bias": jnp.zeros(32),
+        "out": jax.random.normal(keys[1], (32, 8)) / 5,
+    }
+
+
+def batch():
+    return (
+        jax.random.normal(jax.random.key(2), (64, 16)),
+        jax.random.normal(jax.random.key(3), (64, 8)),
+    )
+
+
+def loss_of_gathered(params, batch):
+    """Explicit axes leave it to the program to gather the parameters."""
+    return loss(jax.tree.map(lambda p: jax.sharding.reshard(p, P()), params), batch)
+
+
+def loss(params, batch):
+    inputs, targets = batch
+    hidden = jnp.tanh(inputs @ params["kernel"] + params["bias"][None])
+    return jnp.mean((hidden @ params["out"] - targets) ** 2)
+
+
+def make_step(tx, loss):
+    def step(params, state, batch):
+        value, grads = jax.value_and_grad(loss)(params, batch)
+        updates, state = tx.update(
+            grads, state, params, value=value, value_fn=lambda params: loss(params, batch)
+        )
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def train(tx, loss, params, state, batch, steps=8):
+    step = jax.jit(make_step(tx, loss))
+    for _ in range(steps):
+        params, state = step(params, state, batch)
+    return params, state
+
+
+def collectives(compiled):
+    """Kind of each collective of a compiled program, with the shapes that it moves."""
+    pattern = r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)[-(]"
+    found = re.findall(pattern, compiled.as_text())
+    return [(kind, re.findall(r"([a-z]+\d*)\[([\d,]*)\]", shapes)) for shapes, kind in found]
+
+
+@pytest.fixture(params=MODES)
+def mesh(request):
+    return jax.make_mesh((2, 4), ("x", "y"), axis_types=(MODES[request.param],) * 2)
+
+
+def place(mesh, layout):
+    shardings = {name: NamedSharding(mesh, spec) for name, spec in LAYOUTS[layout].items()}
+    return jax.device_put(initial_params(), shardings)
+
+
+def make_tx(transform):
+    return optax.chain(optax.adam(0.02), pdt_optax.pdt(1, **TRANSFORMS[transform]))
+
+
+@pytest.mark.parametrize(
+    ("layout", "transform"),
+    [(layout, "blind") for layout in LAYOUTS]
+    + [("fsdp", "verified"), ("both", "verified"), ("both", "rollback")],
+)
+def test_sharded_equals_unsharded(mesh, layout, transform):
+    tx = make_tx(transform)
+    params = place(mesh, layout)
+    examples = jax.device_put(batch(), NamedSharding(mesh, P("x")))
+    with jax.set_mesh(mesh):
+        state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
+        gathered = loss_of_gathered if mesh.are_all_axes_explicit else loss
+        sharded, sharded_state = train(tx, gathered, params, state, examples)
+    single = initial_params()
+    expected, expected_state = train(tx, loss, single, tx.init(single), batch())
+    chex.assert_trees_all_close(
+        jax.device_get(sharded), jax.device_get(expected), rtol=1e-3, atol=1e-4
+    )
+    metrics = pdt_optax.metrics(sharded_state)
+    assert metrics.predictions == pdt_optax.metrics(expected_state).predictions > 1
+    assert metrics.mask_ratio > 0 or transform == "verified"
+    for tree in (sharded_state[-1].anchor, *sharded_state[-1].increments):
+        for name, leaf in tree.items():
+            assert leaf.sharding.is_equivalent_to(params[name].sharding, leaf.ndim)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_event_moves_only_sums(mesh, layout):
+    params = place(mesh, layout)
+    tx = pdt_optax.pdt(1, scope="leaf")
+    state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
+    with jax.set_mesh(mesh):
+        found = collectives(jax.jit(tx.update).lower(params, state, params).compile())
+    assert {kind for kind, _ in found} <= {"all-reduce"}
+    moved = [shape for _, shapes in found for _, shape in shapes]
+    assert all(shape == "" for shape in moved)
+    most = {"data": 0, "fsdp": 3, "tensor": 3, "both": 9}
+    assert len(found) <= most[layout]
+    pairs = 5 * 6 // 2
+    reductions = {"data": 0, "fsdp": 1, "tensor": 1, "both": 2}[layout]
+    assert len(moved) <= reductions * len(params) * (pairs + 3)
+
+
+def test_state_of_a_mixed_tree_follows_it(mesh):
+    sharding = NamedSharding(mesh, P("x"))
+    params = {
+        "weight": jax.ShapeDtypeStruct((8, 2), jnp.bfloat16, sharding=sharding),
+        "count": jax.ShapeDtypeStruct((8,), jnp.int32, sharding=sharding),
+    }
+    tx = pdt_optax.pdt(1, rollback=True)
+    shardings = pdt_optax.state_shardings(tx, params)
+    assert shardings.anchor["weight"] == shardings.fallback["weight"] == sharding
+    assert shardings.report.operators.is_fully_replicated
+    assert jax.tree.structure(shardings) == jax.tree.structure(jax.eval_shape(tx.init, params))
+
+
+def test_state_shardings_wants_shardings():
+    with pytest.raises(ValueError, match="NamedSharding on every leaf"):
+        pdt_optax.state_shardings(pdt_optax.pdt(1), {"weight": jnp.zeros(2)})
+    with pytest.raises(ValueError, match="at least one leaf"):
+        pdt_optax.state_shardings(pdt_optax.pdt(1), {})
