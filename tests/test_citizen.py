@@ -275,4 +275,4 @@ def test_nnx_optimizer():
     step = nnx.jit(lambda m, o: o.update(m, nnx.grad(lambda m: jnp.sum(m.kernel**2))(m)))
     for _ in range(12):
         step(model, optimizer)
-    assert pdt_optax.metrics(nnx.as_pure(nnx.state(optimizer.opt_state))).predictions == 4
+    assert pdt_optax.metrics(nnx.as_pure(optimizer.opt_state)).predictions == 4
