@@ -54,10 +54,7 @@ class MSECurve:
         """
         o, x = self.optimizer, self.curvatures
         moved = x > 1e-12 * x.max()
-        if o.weight_decay:
-            residual = self._limit()
-        else:
-            residual = np.where(moved, 0.0, self.initial)
+        residual = self._limit() if o.weight_decay else np.where(moved, 0.0, self.initial)
         return 0.5 * self.scale * float(np.sum(residual[moved | null_space] ** 2))
 
     def _limit(self) -> np.ndarray:
@@ -184,9 +181,7 @@ def check_fit(kernel: EmpiricalKernel, values: np.ndarray, name: str) -> None:
     """Raises unless the kernel acts on these values."""
     shape = kernel.matrix.shape
     expected = {4: shape[:2], 3: (shape[-1], shape[0])}.get(len(shape))
-    fits = values.ndim == 2 and (
-        values.shape == expected if expected else len(values) == shape[0]
-    )
+    fits = values.ndim == 2 and (values.shape == expected if expected else len(values) == shape[0])
     if not fits:
         raise ValueError(
             f"`{name}` must be (N, C) as the kernel of shape {shape}, got {values.shape}."

@@ -148,7 +148,7 @@ def function_space_sgd(
       ...     learning_rate=1.0, steps=3,
       ... )
       >>> print(path.loss.round(3), path.accuracy)
-      [0.693 0.474 0.345 0.267] [0.5 1.  1.  1. ]
+      [0.693 0.474 0.348 0.27 ] [0.5 1.  1.  1. ]
     """
     optimizer = SGD(learning_rate, momentum, nesterov, weight_decay, decoupled)
     loss = _losses.resolve(loss)

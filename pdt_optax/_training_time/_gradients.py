@@ -1,6 +1,7 @@
 """Derivatives of the outputs: of single examples, along directions, and pulled back."""
 
 from collections.abc import Callable, Iterator
+import copy
 from typing import Any
 
 import jax
@@ -51,6 +52,12 @@ class Network:
             ],
             PartitionSpec(),
         )
+
+    def moved(self, leaves: Leaves) -> "Network":
+        """The same network at other parameters."""
+        other = copy.copy(self)
+        other.leaves = leaves
+        return other
 
     @property
     def size(self) -> int:

@@ -274,7 +274,9 @@ def _random_projection(network: Network, dim: int, key: jax.Array) -> Sketch:
 
             def add(total, row):
                 values, row_signs, shift = row
-                turned = jnp.roll(values * row_signs.astype(values.dtype)[None, None], shift, axis=-1)
+                turned = jnp.roll(
+                    values * row_signs.astype(values.dtype)[None, None], shift, axis=-1
+                )
                 return total + turned, None
 
             total, _ = jax.lax.scan(add, total, (cut, leaf_signs, leaf_shifts))
