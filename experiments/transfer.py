@@ -1,6 +1,7 @@
 """Transfer between real digits: a network pretrained on MNIST at 8 x 8 and fine-tuned on digits."""
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 from flax import nnx
@@ -29,7 +30,7 @@ class MLP(nnx.Module):
     def __init__(self, rngs: nnx.Rngs):
         self.hidden = nnx.List(
             nnx.Linear(i, o, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-            for i, o in zip(SIZES[:-2], SIZES[1:-1], strict=True)
+            for i, o in itertools.pairwise(SIZES[:-1])
         )
         init = nnx.initializers.normal(HEAD_SCALE)
         self.logits = nnx.Linear(SIZES[-2], SIZES[-1], kernel_init=init, rngs=rngs)
