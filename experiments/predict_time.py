@@ -74,10 +74,10 @@ def errors(rows: list[dict[str, Any]], loss: str, threshold: float, linearizatio
     for row in rows:
         if (row["loss"], row["linearizations"]) != (loss, linearizations):
             continue
-        trained, steps = (row[name][str(threshold)] for name in ("trained", "predicted"))
+        trained, steps = (row[name].get(str(threshold)) for name in ("trained", "predicted"))
         if trained:
             error = np.inf if steps is None else steps / trained - 1
-            saving = trained * row["batch_size"] / row["gradients"][str(threshold)]
+            saving = trained * row["batch_size"] / row["sample_gradients"]
             found.append((trained, error, saving))
     return found
 
@@ -142,32 +142,21 @@ def _run() -> Iterator[dict[str, Any]]:
 
 def _predict(seed, params, images, targets, loss, options, batch_size, number, trained):
     start = time.perf_counter()
-    predicted, gradients = {}, {}
-    relatives = THRESHOLDS if number > 1 else THRESHOLDS[-1:]
-    for relative in relatives:
-        prediction = pdt_optax.predict_training_time(
-            transfer.apply,
-            params,
-            (images, targets),
-            loss=loss,
-            batch_size=batch_size,
-            max_steps=_MAX_STEPS.value,
-            relative=relative,
-            kernel="trace",
-            linearizations=number,
-            key=jax.random.key(seed + 100),
-            **options,
-        )
-        for threshold in (relative,) if number > 1 else THRESHOLDS:
-            tau = threshold * prediction.initial_loss
-            steps = pdt_optax.steps_to_threshold(prediction.loss, tau, _MAX_STEPS.value)
-            predicted[str(threshold)] = steps if prediction.status != "unstable" else None
-            gradients[str(threshold)] = prediction.sample_gradients
+    prediction = pdt_optax.predict_training_time(
+        transfer.apply,
+        params,
+        (images, targets),
+        loss=loss,
+        batch_size=batch_size,
+        max_steps=_MAX_STEPS.value,
+        relative=min(THRESHOLDS),
+        kernel="trace",
+        linearizations=number,
+        key=jax.random.key(seed + 100),
+        **options,
+    )
+    predicted = _crossings(prediction.loss)
     shown = np.unique(np.geomspace(1, _MAX_STEPS.value, 80).astype(int))
-    real = {
-        str(r): pdt_optax.steps_to_threshold(trained, r * trained[0], _MAX_STEPS.value)
-        for r in (THRESHOLDS if trained is not None else ())
-    }
     return {
         "loss": loss,
         "batch_size": batch_size,
@@ -177,11 +166,18 @@ def _predict(seed, params, images, targets, loss, options, batch_size, number, t
         "stability": round(prediction.stability, 4),
         "seconds": round(time.perf_counter() - start, 2),
         "predicted": predicted,
-        "gradients": gradients,
-        "trained": real,
+        "sample_gradients": prediction.sample_gradients,
+        "trained": {} if trained is None else _crossings(trained),
         "curve": [shown.tolist(), np.round(prediction.loss[shown], 5).tolist()],
         "curve_trained": trained is not None
         and [shown.tolist(), np.round(np.asarray(trained, float)[shown], 5).tolist()],
+    }
+
+
+def _crossings(losses: np.ndarray) -> dict[str, int | None]:
+    return {
+        str(part): pdt_optax.steps_to_threshold(losses, part * float(losses[0]), len(losses))
+        for part in THRESHOLDS
     }
 
 
