@@ -96,18 +96,15 @@ def test_closed_forms_are_real_training(options):
 
 
 @pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
-@pytest.mark.parametrize(
-    ("name", "loss"), [("mse", squared), ("softmax_cross_entropy", cross_entropy)]
-)
-def test_function_space_sgd_is_real_training(name, loss, options):
+def test_function_space_sgd_is_real_training(options):
     key = jax.random.key(1)
-    prediction = predict(name, batch_size=5, key=key, **options)
+    prediction = predict("softmax_cross_entropy", batch_size=5, key=key, **options)
     batches = pdt_optax.sample_batches(jax.random.split(key)[0], N, 5, STEPS, "reshuffle")
-    expected = train(loss, optimizer(**options), batches)
+    expected = train(cross_entropy, optimizer(**options), batches)
     np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("options", [OPTIMIZERS[i] for i in (1, 8, 10)], ids=str)
 def test_linearising_a_linear_network_anew_changes_nothing(options):
     options = {"batch_size": 4, "relative": 0.3} | options
     once = predict("softmax_cross_entropy", **options)
