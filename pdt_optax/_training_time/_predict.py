@@ -321,7 +321,15 @@ def _predict(
         stability=stability,
         kernel_rank=rank,
         sample_gradients=cost,
-        warnings=_warnings(plan, quadratic, kernel, threshold / initial, stability, steps, rank),
+        warnings=_warnings(
+            plan,
+            quadratic,
+            kernel,
+            threshold / initial if initial else math.inf,
+            stability,
+            steps,
+            rank < eigenvalues.size,
+        ),
     )
 
 
@@ -449,7 +457,7 @@ def _warnings(
     relative: float,
     stability: float,
     steps: int | None,
-    rank: int,
+    is_deficient: bool,
 ) -> tuple[str, ...]:
     late = 0.2 if quadratic else 0.3
     found = {
@@ -460,8 +468,8 @@ def _warnings(
         f"Gradients are projected to {kernel.projection_dim} dimensions, fewer than two for each "
         "example: modes beyond the rank never decay.": kernel.projection_dim is not None
         and kernel.projection_dim < 2 * kernel.matrix.shape[-1 if kernel.matrix.ndim < 4 else 0],
-        f"The kernel has rank {rank}: residual outside it never decays.": steps is None
-        and rank < math.prod(kernel.matrix.shape) ** 0.5,
+        "The kernel has not full rank: residual outside it never decays.": steps is None
+        and is_deficient,
         f"{steps} steps are few: one more or less is {100 / max(steps or 1, 1):.0f} %.": steps
         is not None
         and 0 < steps < 25,
