@@ -17,6 +17,18 @@ from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_incr
 from pdt_optax._schedule import Adaptive
 from pdt_optax._sharding import state_shardings
 from pdt_optax._state import PDTState
+from pdt_optax._training_time import (
+    EmpiricalKernel,
+    MSECurve,
+    TrainingTimePrediction,
+    Trajectory,
+    empirical_kernel,
+    function_space_sgd,
+    mse_curve,
+    predict_training_time,
+    sample_batches,
+    steps_to_threshold,
+)
 from pdt_optax._verify import Verify
 
 __version__ = "0.1.0"
@@ -24,24 +36,34 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive",
     "Criterion",
+    "EmpiricalKernel",
     "Gram",
+    "MSECurve",
     "Metrics",
     "PDTState",
     "Predictor",
     "Proposal",
+    "TrainingTimePrediction",
+    "Trajectory",
     "Verify",
     "accept_all",
     "affine_dmd",
     "all_of",
     "average",
     "dmd",
+    "empirical_kernel",
     "final_sign",
+    "function_space_sgd",
     "last_increment",
     "linear",
     "magnitude_bounds",
     "metrics",
+    "mse_curve",
     "path_sign",
     "pdt",
+    "predict_training_time",
     "random_mask",
+    "sample_batches",
     "state_shardings",
+    "steps_to_threshold",
 ]

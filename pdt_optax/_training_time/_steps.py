@@ -1,0 +1,82 @@
+"""From a loss curve to the number of steps until a loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pdt_optax._checks import is_int, is_number
+
+_BLOCK = 256
+
+
+def steps_to_threshold(
+    curve: Any | Callable[[np.ndarray], np.ndarray],
+    threshold: float,
+    max_steps: int,
+    *,
+    monotone: bool = False,
+) -> int | None:
+    """The least number of steps after which the loss is at most a threshold.
+
+    Args:
+      curve: losses after 0, 1, .. steps, or a function from numbers of steps to losses
+        such as :func:`pdt_optax.mse_curve` gives.
+      threshold: the loss to reach.
+      max_steps: steps looked at, at least 1.
+      monotone: whether the function `curve` never rises; it is then bisected, which takes
+        the logarithm of the number of evaluations.
+
+    Returns:
+      The number of steps, or None if there is none up to `max_steps`.
+
+    Raises:
+      ValueError: for an argument out of range.
+
+    Examples:
+      >>> import pdt_optax
+      >>> pdt_optax.steps_to_threshold([1.0, 0.6, 0.4, 0.5], 0.5, max_steps=3)
+      2
+    """
+    if not is_int(max_steps, 1):
+        raise ValueError(f"`max_steps` must be an int of at least 1, got {max_steps!r}.")
+    if not is_number(threshold) or np.isnan(threshold):
+        raise ValueError(f"`threshold` must be a number, got {threshold!r}.")
+    if not callable(curve):
+        losses = np.asarray(curve)
+        if losses.ndim != 1 or not losses.size:
+            raise ValueError(f"`curve` must be a sequence of losses, got shape {losses.shape}.")
+        return _first(losses[: max_steps + 1], threshold)
+    if monotone:
+        return _bisect(curve, threshold, max_steps)
+    for start in range(0, max_steps + 1, _BLOCK):
+        times = np.arange(start, min(start + _BLOCK, max_steps + 1))
+        found = _first(curve(times), threshold)
+        if found is not None:
+            return start + found
+    return None
+
+
+def _first(losses: np.ndarray, threshold: float) -> int | None:
+    reached = np.flatnonzero(losses <= threshold)
+    return int(reached[0]) if reached.size else None
+
+
+def _bisect(
+    curve: Callable[[np.ndarray], np.ndarray], threshold: float, max_steps: int
+) -> int | None:
+    def is_reached(step: int) -> bool:
+        return bool(curve(np.array([step]))[0] <= threshold)
+
+    if is_reached(0):
+        return 0
+    low, high = 0, 1
+    while high < max_steps and not is_reached(high):
+        low, high = high, 2 * high
+    high = min(high, max_steps)
+    if not is_reached(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_reached(middle) else (middle, high)
+    return high

@@ -1,0 +1,308 @@
+"""Predictions of training time against real training with optax and plain NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pdt_optax
+
+N, C, D, STEPS = 12, 2, 30, 60
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(N, D)) / np.sqrt(D)
+TARGETS = RANDOM.normal(size=(N, C))
+LABELS = np.arange(N) % C
+WEIGHTS = RANDOM.normal(size=(D, C))
+SCHEDULE = optax.cosine_decay_schedule(4.0, 50)
+
+
+def linear(weights, inputs):
+    return inputs @ weights
+
+
+def squared(weights, chosen):
+    return jnp.sum((jnp.asarray(INPUTS)[chosen] @ weights - jnp.asarray(TARGETS)[chosen]) ** 2) / (
+        2 * len(chosen)
+    )
+
+
+def cross_entropy(weights, chosen):
+    logits = jnp.asarray(INPUTS)[chosen] @ weights
+    return optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.asarray(LABELS)[chosen]
+    ).mean()
+
+
+def train(loss, tx, batches):
+    """Losses over all examples of real training, before each step and after the last."""
+    everything = np.arange(N)
+
+    def step(carry, batch):
+        weights, state = carry
+        updates, state = tx.update(jax.grad(loss)(weights, batch), state, weights)
+        return (optax.apply_updates(weights, updates), state), loss(weights, everything)
+
+    with jax.enable_x64(True):
+        start = jnp.asarray(WEIGHTS), tx.init(jnp.asarray(WEIGHTS))
+        (weights, _), losses = jax.jit(lambda b: jax.lax.scan(step, start, b))(batches)
+        return np.append(losses, loss(weights, everything))
+
+
+def predict(loss, **options):
+    targets = TARGETS if loss == "mse" else LABELS
+    options = {"learning_rate": 3.0, "max_steps": STEPS, "relative": 0.5} | options
+    with jax.enable_x64(True):
+        return pdt_optax.predict_training_time(
+            linear, jnp.asarray(WEIGHTS), (INPUTS, targets), loss=loss, **options
+        )
+
+
+def optimizer(learning_rate=3.0, momentum=0.0, nesterov=False, weight_decay=0.0, decoupled=False):
+    decay = optax.add_decayed_weights(weight_decay)
+    trace = optax.trace(momentum, nesterov) if momentum else optax.identity()
+    parts = (trace, decay) if decoupled else (decay, trace)
+    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+
+
+OPTIMIZERS = [
+    {},
+    {"momentum": 0.9, "learning_rate": 0.5},
+    {"momentum": 0.9, "nesterov": True, "learning_rate": 0.5},
+    {"weight_decay": 0.02},
+    {"weight_decay": 0.02, "momentum": 0.8},
+    {"weight_decay": 0.02, "momentum": 0.8, "nesterov": True, "learning_rate": 0.5},
+    {"weight_decay": 0.02, "decoupled": True},
+    {"weight_decay": 0.02, "decoupled": True, "momentum": 0.8},
+    {
+        "weight_decay": 0.02,
+        "decoupled": True,
+        "momentum": 0.8,
+        "nesterov": True,
+        "learning_rate": 0.5,
+    },
+    {"learning_rate": SCHEDULE},
+    {"learning_rate": SCHEDULE, "momentum": 0.5, "weight_decay": 0.01},
+]
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_closed_forms_are_real_training(options):
+    everything = np.broadcast_to(np.arange(N), (STEPS, N))
+    expected = train(squared, optimizer(**options), everything)
+    prediction = predict("mse", **options)
+    np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
+    assert prediction.steps == np.argmax(expected <= 0.5 * expected[0])
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_function_space_sgd_is_real_training(options):
+    key = jax.random.key(1)
+    prediction = predict("softmax_cross_entropy", batch_size=5, key=key, **options)
+    batches = pdt_optax.sample_batches(jax.random.split(key)[0], N, 5, STEPS, "reshuffle")
+    expected = train(cross_entropy, optimizer(**options), batches)
+    np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", [OPTIMIZERS[i] for i in (1, 8, 10)], ids=str)
+def test_linearising_a_linear_network_anew_changes_nothing(options):
+    options = {"batch_size": 4, "relative": 0.3} | options
+    once = predict("softmax_cross_entropy", **options)
+    often = predict("softmax_cross_entropy", linearizations=3, **options)
+    np.testing.assert_allclose(often.loss, once.loss, rtol=1e-9)
+    assert often.sample_gradients > once.sample_gradients
+
+
+def test_mean_of_sgd_is_the_exact_second_moment():
+    """Sampling with replacement: the recursion of the residual's second moment, in NumPy."""
+    rate, batch, steps, runs = 2.0, 3, 30, 200
+    theta = np.einsum("ij,ab->iajb", INPUTS @ INPUTS.T, np.eye(C)).reshape(N * C, N * C)
+    residual = (INPUTS @ WEIGHTS - TARGETS).ravel()
+    moment, expected = np.outer(residual, residual), []
+    mask = np.kron(np.eye(N), np.ones((C, C)))
+    step = np.eye(N * C) - rate * theta / N
+    for _ in range(steps + 1):
+        expected.append(np.trace(moment) / (2 * N))
+        noise = theta @ (moment * mask) @ theta / N - theta @ moment @ theta / N**2
+        moment = step @ moment @ step + rate**2 / batch * noise
+    kernel = pdt_optax.EmpiricalKernel(theta.reshape(N, C, N, C))
+    keys = jax.random.split(jax.random.key(0), runs)
+    draws = [pdt_optax.sample_batches(k, N, batch, steps, "replacement") for k in keys]
+    predicted = np.array(
+        [
+            pdt_optax.function_space_sgd(
+                kernel, INPUTS @ WEIGHTS, TARGETS, loss="mse", learning_rate=rate,
+                steps=steps, batches=batches,
+            ).loss
+            for batches in draws
+        ]
+    )  # fmt: skip
+    error = predicted.std(axis=0, ddof=1) / np.sqrt(runs)
+    assert np.all(np.abs(predicted.mean(axis=0) - expected) <= 3 * error + 1e-12)
+
+
+def mlp(params, inputs):
+    hidden = jnp.tanh(inputs @ params["w"] + params["b"][None])
+    return hidden @ params["v"]
+
+
+def mlp_case(examples=9, outputs=3):
+    random = np.random.default_rng(3)
+    shapes = {"w": (4, 7), "b": (7,), "v": (7, outputs)}
+    params = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return params, random.normal(size=(examples, 4)).astype(np.float32)
+
+
+def jacobian(params, inputs):
+    """By NumPy, for :func:`mlp`; (N, C, D) in float64."""
+    w, b, v = (params[name].astype(np.float64) for name in "wbv")
+    inputs = inputs.astype(np.float64)
+    hidden = np.tanh(inputs @ w + b)
+    slope = (1 - hidden**2)[:, None, :] * v.T[None]
+    to_w = np.einsum("ni,nch->ncih", inputs, slope)
+    to_v = np.einsum("nh,ca->ncha", hidden, np.eye(v.shape[1]))
+    parts = (slope, to_w, to_v)
+    return np.concatenate([p.reshape(len(inputs), v.shape[1], -1) for p in parts], axis=-1)
+
+
+def test_kernels_of_a_network():
+    params, inputs = mlp_case()
+    jac = jacobian(params, inputs)
+    exact = np.einsum("iad,jbd->iajb", jac, jac)
+    by_class = np.einsum("iaja->aij", exact)
+    expected = {"exact": exact, "class_block": by_class, "trace": by_class.mean(axis=0)}
+    for form, matrix in expected.items():
+        kernel = pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form, num_cotangents=3)
+        np.testing.assert_allclose(kernel.matrix, matrix, rtol=1e-4, atol=1e-4)
+        assert kernel.sample_gradients == 27
+
+
+@pytest.mark.parametrize("options", [{"num_cotangents": 2}, {"projection_dim": 16}])
+def test_random_signs_and_projections_are_right_on_average(options):
+    params, inputs = mlp_case()
+    jac = jacobian(params, inputs)
+    expected = np.einsum("iad,jad->ij", jac, jac) / 3
+    options = {"kernel": "trace", "num_cotangents": 3} | options
+    draws = np.array(
+        [
+            pdt_optax.empirical_kernel(mlp, params, inputs, key=jax.random.key(k), **options).matrix
+            for k in range(16)
+        ]
+    )
+    error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
+    assert np.all(np.abs(draws.mean(axis=0) - expected) < 5 * error + 1e-5)
+    assert draws.std(axis=0).max() < np.diag(expected).max()
+
+
+def test_parts_of_the_gradients_make_the_same_kernel(monkeypatch):
+    params, inputs = mlp_case()
+    whole = [
+        pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form).matrix
+        for form in ("exact", "class_block", "trace")
+    ]
+    monkeypatch.setattr("pdt_optax._training_time._kernel._GRADIENT_BYTES", 16 * 3 * 56 * 2)
+    monkeypatch.setattr("pdt_optax._training_time._gradients._CHUNK_SAMPLES", 4)
+    for form, matrix in zip(("exact", "class_block", "trace"), whole, strict=True):
+        kernel = pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form)
+        np.testing.assert_allclose(kernel.matrix, matrix, rtol=1e-5, atol=1e-5)
+        assert kernel.sample_gradients > {"trace": 18}.get(form, 27)
+
+
+def test_statuses():
+    edge = 2 * N / np.linalg.eigvalsh(INPUTS @ INPUTS.T)[-1]
+    assert predict("mse", learning_rate=1.2 * edge).status == "unstable"
+    assert predict("mse", learning_rate=1.2 * edge).stability == pytest.approx(1.2)
+    assert predict("mse", relative=1.5).steps == 0
+    late = predict("mse", relative=1e-9)
+    assert (late.status, late.steps) == ("not_reached", None)
+    assert any("too slow" in warning for warning in late.warnings)
+    assert predict("mse", relative=0.2, weight_decay=1.0, learning_rate=0.5).status == "never"
+    final = predict("mse", relative=1.5, reference="final")
+    assert final.threshold == pytest.approx(1.5 * final.loss[-1])
+    momentum = predict("mse", momentum=0.9, learning_rate=0.5)
+    assert momentum.effective_learning_rate == pytest.approx(5.0)
+
+
+def test_bisection_finds_what_a_scan_finds():
+    kernel = pdt_optax.EmpiricalKernel(np.diag([3.0, 0.5, 0.01]))
+    curve = pdt_optax.mse_curve(kernel, np.ones((3, 1)), learning_rate=0.5)
+    assert curve.is_monotone
+    for threshold in (0.6, 0.5, 0.3, 0.17, 0.1, 1e-9):
+        scan = pdt_optax.steps_to_threshold(curve, threshold, 300)
+        assert pdt_optax.steps_to_threshold(curve, threshold, 300, monotone=True) == scan
+        np.testing.assert_equal(
+            pdt_optax.steps_to_threshold(curve(np.arange(301)), threshold, 300), scan
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 0.0}, "`learning_rate` must be positive or a schedule, got 0.0"),
+        ({"learning_rate": optax.adam(1e-3)}, "`learning_rate` must be .* got an optimizer: only"),
+        ({"momentum": 1.0}, r"`momentum` must be in \[0, 1\), got 1.0"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
+        ({"nesterov": 1}, "`nesterov` must be a bool, got 1"),
+        ({"batch_size": 0}, "`batch_size` must be None or an int from 1 to the 12 .* got 0"),
+        ({"batch_size": 13}, "`batch_size` must be .* got 13"),
+        ({"max_steps": 0}, "`max_steps` must be an int of at least 1, got 0"),
+        ({"relative": None}, "exactly one of `threshold` and `relative`, got None and None"),
+        ({"threshold": 0.1}, "exactly one of `threshold` and `relative`, got 0.1 and 0.5"),
+        ({"relative": 0.0}, "`relative` must be positive, got 0.0"),
+        ({"reference": "final"}, "`relative` must be at least 1 .* got 0.5"),
+        ({"reference": "last"}, "`reference` must be .* got 'last'"),
+        ({"kernel": "ntk"}, "`kernel` must be one of 'exact', .* got 'ntk'"),
+        ({"projection_dim": 0}, "`projection_dim` must be None or .* got 0"),
+        ({"num_cotangents": 0}, "`num_cotangents` must be an int of at least 1, got 0"),
+        ({"linearizations": 0}, "`linearizations` must be an int of at least 1, got 0"),
+        ({"max_samples": 1}, "`max_samples` must be None or .* got 1"),
+        ({"sampling": "epoch"}, "`sampling` must be one of .* got 'epoch'"),
+        ({"loss": "mae"}, "`loss` must be one of 'mse', .* got 'mae'"),
+    ],
+)
+def test_arguments(options, message):
+    options = {"loss": "mse", "learning_rate": 0.1, "max_steps": 5, "relative": 0.5} | options
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.predict_training_time(linear, WEIGHTS, (INPUTS, TARGETS), **options)
+
+
+@pytest.mark.parametrize(
+    ("apply_fn", "params", "data", "loss", "message"),
+    [
+        (linear, WEIGHTS, (INPUTS[:0], TARGETS[:0]), "mse", "`data` must hold one or more .* none"),
+        (linear, WEIGHTS, [], "mse", "`data` must hold one or more examples, got none"),
+        (linear, WEIGHTS, (INPUTS, TARGETS[1:]), "mse", "11 targets and 12 inputs"),
+        (linear, WEIGHTS * np.nan, (INPUTS, TARGETS), "mse", "`params` must be finite"),
+        (linear, WEIGHTS, (INPUTS * np.inf, TARGETS), "mse", "outputs of `apply_fn` must be"),
+        (linear, WEIGHTS, (INPUTS, TARGETS[:, :1]), "mse", r"\(12, 2\), got \(12, 1\)"),
+        (linear, WEIGHTS, (INPUTS, LABELS), "mse", r"\(12, 2\), got \(12,\)"),
+        (linear, WEIGHTS, (INPUTS, LABELS + 1), "softmax_cross_entropy", r"\[0, 2\), got 1 to 2"),
+        (lambda w, x: (x @ w)[:, 0], WEIGHTS, (INPUTS, TARGETS), "mse", r"shape \(examples, C\)"),
+        (
+            lambda w, x: (x - x.mean(axis=0, keepdims=True)) @ w,
+            WEIGHTS,
+            (INPUTS, TARGETS),
+            "mse",
+            "`apply_fn` must treat every example by itself",
+        ),
+    ],
+)  # fmt: skip
+def test_data(apply_fn, params, data, loss, message):
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=message):
+        pdt_optax.predict_training_time(
+            apply_fn, params, data, loss=loss, learning_rate=0.1, max_steps=5, relative=0.5
+        )
+
+
+def test_a_kernel_too_large_for_memory():
+    inputs = np.zeros((20_000, 1), np.float32)
+    with pytest.raises(ValueError, match=r"bytes, more than .* use a cheaper `kernel`"):
+        pdt_optax.empirical_kernel(linear, np.zeros((1, 3), np.float32), inputs)
+
+
+def test_batches_of_data_are_joined():
+    halves = ((INPUTS[:6], TARGETS[:6]), (INPUTS[6:], TARGETS[6:]))
+    options = {"loss": "mse", "learning_rate": 1.0, "max_steps": 5, "relative": 0.9}
+    whole = pdt_optax.predict_training_time(linear, WEIGHTS, (INPUTS, TARGETS), **options)
+    joined = pdt_optax.predict_training_time(linear, WEIGHTS, iter(halves), **options)
+    np.testing.assert_array_equal(joined.loss, whole.loss)
