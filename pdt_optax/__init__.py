@@ -10,8 +10,10 @@ from pdt_optax._criteria import (
     path_sign,
     random_mask,
 )
+from pdt_optax._curvature import gauss_newton, given_curvature, sampled_label_fisher
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._dmd import Gram
+from pdt_optax._ire import IREState, ire, scale_by_ire
 from pdt_optax._pdt import PDTState, pdt
 from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
 from pdt_optax._schedule import Adaptive
@@ -23,6 +25,7 @@ __all__ = [
     "Adaptive",
     "Criterion",
     "Gram",
+    "IREState",
     "Metrics",
     "PDTState",
     "Predictor",
@@ -34,6 +37,9 @@ __all__ = [
     "average",
     "dmd",
     "final_sign",
+    "gauss_newton",
+    "given_curvature",
+    "ire",
     "last_increment",
     "linear",
     "magnitude_bounds",
@@ -41,4 +47,6 @@ __all__ = [
     "path_sign",
     "pdt",
     "random_mask",
+    "sampled_label_fisher",
+    "scale_by_ire",
 ]

@@ -4,6 +4,8 @@ import numbers
 import operator
 from typing import Any
 
+from jax.core import Tracer
+
 
 def is_number(value: Any) -> bool:
     """Whether it is a real number, and not a boolean."""
@@ -16,3 +18,14 @@ def is_int(value: Any, least: int) -> bool:
         return not isinstance(value, bool) and operator.index(value) >= least
     except TypeError:
         return False
+
+
+def check_int(name: str, value: Any, least: int) -> None:
+    """Raises ValueError unless `value` is an int of at least `least`."""
+    if isinstance(value, Tracer):
+        raise ValueError(
+            f"`{name}` must be a Python int, got a traced value; with optax.inject_hyperparams, "
+            "name it in `static_args`."
+        )
+    if not is_int(value, least):
+        raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")

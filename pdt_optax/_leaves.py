@@ -41,6 +41,26 @@ def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
         )
 
 
+def check_real(params: Any) -> None:
+    """Raises ValueError if a leaf is complex."""
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if jnp.issubdtype(leaf_dtype(leaf), jnp.complexfloating):
+            raise ValueError(
+                f"`params` must be real, got {leaf_dtype(leaf)} at "
+                f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
+                "as leaves of their own, as optax.contrib.split_real_and_imaginary does."
+            )
+
+
+def check_scope(scope: Any) -> None:
+    """Raises ValueError for a name of no scope."""
+    if isinstance(scope, str) and scope not in ("global", "leaf"):
+        raise ValueError(
+            "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
+            f"got {scope!r}."
+        )
+
+
 def float_tree(make: Callable[[Any], Any], params: Any) -> Any:
     """`make` of each floating-point leaf, :class:`optax.MaskedNode` in place of the others."""
     return jax.tree.map(lambda p: make(p) if is_float(p) else optax.MaskedNode(), params)

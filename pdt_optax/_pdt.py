@@ -12,8 +12,9 @@ import optax
 
 from pdt_optax import _criteria, _event, _history, _leaves, _predictors
 from pdt_optax._candidates import Candidates
-from pdt_optax._checks import is_int
+from pdt_optax._checks import check_int
 from pdt_optax._event import Event, PredictionReport
+from pdt_optax._once import once_if
 from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._verify import Verify
 
@@ -156,11 +157,11 @@ def pdt(
       Wang et al., `Predictive Differential Training Guided by Training Dynamics
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
-    _check_int("snapshot_every", snapshot_every, 1)
-    _check_int("history", history, 3)
-    _check_int("horizon", horizon, 1)
-    _check_int("start", start, 1)
-    _check_int("interval", interval, 0)
+    check_int("snapshot_every", snapshot_every, 1)
+    check_int("history", history, 3)
+    check_int("horizon", horizon, 1)
+    check_int("start", start, 1)
+    check_int("interval", interval, 0)
     for name, argument, kind in (("verify", verify, Verify), ("adaptive", adaptive, Adaptive)):
         if argument is not None and not isinstance(argument, kind):
             raise ValueError(
@@ -185,24 +186,14 @@ def pdt(
         else verify.candidates()
     )
     greatest_horizon = max(candidates.horizons)
-    if isinstance(scope, str) and scope not in ("global", "leaf"):
-        raise ValueError(
-            "`scope` must be 'global', 'leaf', a tree of labels or a function that gives one; "
-            f"got {scope!r}."
-        )
+    _leaves.check_scope(scope)
     if history_dtype is not None and not _is_floating(history_dtype):
         raise ValueError(
             f"`history_dtype` must be None or a floating dtype, got {history_dtype!r}."
         )
 
     def init_fn(params):
-        for path, leaf in jax.tree.leaves_with_path(params):
-            if jnp.issubdtype(_leaves.leaf_dtype(leaf), jnp.complexfloating):
-                raise ValueError(
-                    f"`params` must be real, got {_leaves.leaf_dtype(leaf)} at "
-                    f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
-                    "as leaves of their own, as optax.contrib.split_real_and_imaginary does."
-                )
+        _leaves.check_real(params)
         anchor, increments = _history.init(params, history, history_dtype)
         leaves = jax.tree.leaves(anchor)
         num_groups = _leaves.groups(scope, params)[1]
@@ -333,19 +324,17 @@ def pdt(
                 returned = list(map(_leaves.apply_update, weights, updates))
                 return updates, _history.replace_newest(held[0], held[1], returned)
 
-            moving, held = _once_if(returns, restore, (moving, held))
+            moving, held = once_if(returns, restore, (moving, held))
             arrived = list(map(_leaves.apply_update, weights, moving))
             structure = jax.tree.structure(fallback)
-            fallback = _once_if(
-                predicts, lambda _: jax.tree.unflatten(structure, arrived), fallback
-            )
-        moving, report = _once_if(
+            fallback = once_if(predicts, lambda _: jax.tree.unflatten(structure, arrived), fallback)
+        moving, report = once_if(
             predicts,
             lambda carry: predict(carry[0], state, params, value_fn),
             (moving, state.report),
         )
         arrived = list(map(_leaves.apply_update, weights, moving))
-        anchor, increments = _once_if(
+        anchor, increments = once_if(
             ends & ~returns, lambda old: _history.push(old[0], old[1], arrived), held
         )
         return _leaves.replace_float_leaves(updates, params, moving), PDTState(
@@ -365,19 +354,6 @@ def pdt(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
-    """``fn(operand) if pred else operand``, in place.
-
-    A loop of at most one turn: XLA copies what passes through a conditional, but
-    updates a loop's carry where it lies.
-    """
-    return jax.lax.while_loop(
-        lambda carry: carry[0],
-        lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
-        (pred, operand),
-    )[1]
-
-
 def _scalar(name: str, value: Any) -> jax.Array:
     value = jnp.asarray(value, jnp.float32)
     if value.shape:
@@ -390,13 +366,3 @@ def _is_floating(dtype: Any) -> bool:
         return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
         return False
-
-
-def _check_int(name: str, value: Any, least: int) -> None:
-    if isinstance(value, Tracer):
-        raise ValueError(
-            f"`{name}` must be a Python int, got a traced value; with optax.inject_hyperparams, "
-            "name it in `static_args`."
-        )
-    if not is_int(value, least):
-        raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")
