@@ -115,7 +115,7 @@ def scale_by_ire(
       ...   updates, state = tx.update(jax.grad(loss)(params), state, params, obj_fn=loss)
       ...   params = optax.apply_updates(params, updates)
       >>> print(params)
-      [0.00029288 0.00097656]
+      [9.024341e-06 9.765625e-04]
 
     References:
       Wang et al., `Improving Generalization and Convergence by Enhancing Implicit
