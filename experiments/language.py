@@ -129,13 +129,13 @@ def _program(arm: Arm, steps: int) -> Callable[..., Result]:
     return train
 
 
-def optimizer(
-    arm: Arm, learning_rate: Any, steps: int
-) -> optax.GradientTransformationExtraArgs:
+def optimizer(arm: Arm, learning_rate: Any, steps: int) -> optax.GradientTransformationExtraArgs:
     """AdamW with the paper's settings and a cosine to a twentieth, and the arm's mask."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, WARMUP_STEPS, steps, end_value=learning_rate / 20
-    )
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, WARMUP_STEPS, steps, end_value=0.05)
+
+    def schedule(step):
+        return learning_rate * shape(step)
+
     base = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.95, weight_decay=0.1)
     )
