@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.core import Tracer
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pdt_optax import _leaves
@@ -127,9 +128,9 @@ def scale_by_ire(
             f"`kappa` must be a finite number of at least 0 or a schedule, got {kappa!r}."
         )
     for name, value in (("gamma", gamma), ("beta", beta)):
-        if isinstance(value, Tracer):
+        if isinstance(value, Tracer | jax.Array):
             raise ValueError(
-                f"`{name}` must be a Python float, got a traced value; with "
+                f"`{name}` must be a Python float, got an array; with "
                 "optax.inject_hyperparams, name it in `static_args`."
             )
     if not (is_number(gamma) and 0 < gamma <= 1):
@@ -145,7 +146,7 @@ def scale_by_ire(
         """For each group the positions of its leaves among the floating-point ones."""
         labels, num_groups = _leaves.groups(scope, params)
         leaves = zip(jax.tree.leaves(params), _kept(mask, params), strict=True)
-        counted = [kept and jnp.size(p) > 0 for p, kept in leaves if _leaves.is_float(p)]
+        counted = [kept and np.prod(np.shape(p)) > 0 for p, kept in leaves if _leaves.is_float(p)]
         groups = [
             [i for i, label in enumerate(labels) if label == group and counted[i]]
             for group in range(num_groups)

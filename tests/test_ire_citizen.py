@@ -224,11 +224,11 @@ def test_scan_and_vmap():
 
 
 def test_multi_steps_counts_real_updates():
-    tx = optax.MultiSteps(optax.chain(optax.sgd(0.1), link()), 2)
+    tx = optax.MultiSteps(optax.chain(optax.sgd(0.1), link()), 2).gradient_transformation()
     result, state = train(tx, 10)
     assert optax.tree.get(state, "ire_count") == 5
     chex.assert_tree_all_finite(result)
-    differs, _ = train(optax.MultiSteps(optax.sgd(0.1), 2), 10)
+    differs, _ = train(optax.MultiSteps(optax.sgd(0.1), 2).gradient_transformation(), 10)
     assert (differs["kernel"] != result["kernel"]).any()
 
 
@@ -416,6 +416,7 @@ def test_wrong_parameters():
         link(mask={"x": True}).init({"a": jnp.ones(2)})
     with pytest.raises(ValueError, match="`params` must be passed to `update`"):
         link().update(jnp.ones(2), link().init(jnp.ones(2)))
+    tx = link(curvature_fn=pdt_optax.given_curvature())
+    state = tx.init(jnp.ones(2))
     with pytest.raises(ValueError, match=r"`curvature` must have the shapes .* got \(3,\)"):
-        tx = link(curvature_fn=pdt_optax.given_curvature())
-        tx.update(jnp.ones(2), tx.init(jnp.ones(2)), jnp.ones(2), curvature=jnp.ones(3))
+        tx.update(jnp.ones(2), state, jnp.ones(2), curvature=jnp.ones(3))
