@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax.contrib import HutchinsonState
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 Loss = Callable[[Any], jax.Array]
@@ -25,8 +26,8 @@ def trace(loss: Loss, params: Any, key: jax.Array, num_probes: int = 64) -> Esti
     diagonal = optax.contrib.hutchinson_estimator_diag_hessian()
 
     def probe(key: jax.Array) -> jax.Array:
-        state = diagonal.init(params)._replace(key=key)
-        return optax.tree.sum(diagonal.update(params, state, params, obj_fn=loss)[0])
+        state = HutchinsonState(key)
+        return jnp.asarray(optax.tree.sum(diagonal.update(params, state, params, obj_fn=loss)[0]))
 
     draws = np.asarray(
         jax.jit(lambda keys: jax.lax.map(probe, keys))(jax.random.split(key, num_probes)),
@@ -43,10 +44,11 @@ def top_eigenvalue(loss: Loss, params: Any, tolerance: float = 1e-3) -> float:
     def product(vector: jax.Array) -> jax.Array:
         return jax.jvp(jax.grad(lambda p: loss(unravel(p))), (point,), (vector,))[1]
 
-    operator = LinearOperator(
-        (point.size, point.size),
-        matvec=lambda v: np.asarray(product(jnp.asarray(v, point.dtype).reshape(-1)), np.float64),
-        dtype=np.float64,
-    )
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        return np.asarray(product(jnp.asarray(vector, point.dtype).reshape(-1)), np.float64)
+
+    shape = (point.size, point.size)
+    operator = LinearOperator(shape=shape, matvec=matvec, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     start = np.random.default_rng(0).standard_normal(point.size)
-    return float(eigsh(operator, k=1, which="LA", tol=tolerance, v0=start)[0][0])
+    options: dict[str, Any] = {"which": "LA", "tol": tolerance, "v0": start}
+    return float(eigsh(operator, k=1, **options)[0][0])

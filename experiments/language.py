@@ -173,6 +173,7 @@ def _random(
 
     def update_fn(updates, state, params=None, **extra_args):
         del updates, extra_args
+        assert params is not None
         key, draw = jax.random.split(state)
         return optax.tree.random_like(draw, params, jax.random.uniform), key
 

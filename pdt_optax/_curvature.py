@@ -196,14 +196,15 @@ def _sampled(
             cotangent = draw(draw_key, outputs.astype(jnp.float32)).astype(outputs.dtype)
             (gradients,) = pull_back(cotangent)
             squares = [jnp.square(gradient.astype(jnp.float32)) for gradient in gradients]
-            return (list(map(jnp.add, total, squares)), key), outputs.size // outputs.shape[-1]
+            examples = jnp.array(outputs.size // outputs.shape[-1], jnp.float32)
+            return (list(map(jnp.add, total, squares)), key), examples
 
         total = [jnp.zeros(weight.shape, jnp.float32) for weight in weights]
         draws = jax.random.fold_in(key, state.estimates)
         (total, _), examples = jax.lax.scan(add_chunk, (total, draws), chunks)
         mean = [squares / examples.sum() for squares in total]
         zeros = jax.tree.map(jnp.zeros_like, params)
-        state = SampledCurvatureState(optax.safe_increment(state.estimates))
+        state = SampledCurvatureState(jnp.asarray(optax.safe_increment(state.estimates)))
         return _leaves.replace_float_leaves(zeros, params, mean), state
 
     return optax.GradientTransformationExtraArgs(

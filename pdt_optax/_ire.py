@@ -122,8 +122,8 @@ def scale_by_ire(
       Wang et al., `Improving Generalization and Convergence by Enhancing Implicit
       Regularization <https://arxiv.org/abs/2405.20763>`_, NeurIPS 2024, Algorithm 1
     """
-    valid = callable(kappa) or isinstance(kappa, Tracer | jax.Array)
-    if not valid and not (is_number(kappa) and 0 <= kappa < math.inf):
+    known = is_number(kappa) and 0 <= kappa < math.inf  # pyright: ignore[reportOperatorIssue]
+    if not (known or callable(kappa) or isinstance(kappa, Tracer | jax.Array)):
         raise ValueError(
             f"`kappa` must be a finite number of at least 0 or a schedule, got {kappa!r}."
         )

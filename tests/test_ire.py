@@ -70,7 +70,7 @@ def linear_mnist(tx_of, num_steps, eta_factor):
         rows = data[jax.random.randint(key, (256,), 0, len(data))]
         updates, state = tx.update(gram @ params - cross, state, params, inputs=rows)
         params = optax.apply_updates(params, updates)
-        error = params - best
+        error = jnp.subtract(params, best)
         return (params, state), jnp.sum(error * (gram @ error)) / 2
 
     @jax.jit
@@ -83,7 +83,7 @@ def linear_mnist(tx_of, num_steps, eta_factor):
 
 
 def steps_to(excess, part):
-    return int(np.argmax(excess <= part)) + 1 if (excess <= part).any() else None
+    return int(np.argmax(excess <= part)) + 1 if (excess <= part).any() else np.inf
 
 
 def enhanced(curvature_of=lambda c: c, num_chunks=16, kappa=4.0):
