@@ -10,8 +10,10 @@ from pdt_optax._criteria import (
     path_sign,
     random_mask,
 )
+from pdt_optax._curvature import gauss_newton, given_curvature, sampled_label_fisher
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._dmd import Gram
+from pdt_optax._ire import IREState, ire, scale_by_ire
 from pdt_optax._pdt import pdt
 from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
 from pdt_optax._schedule import Adaptive
@@ -38,6 +40,7 @@ __all__ = [
     "Criterion",
     "EmpiricalKernel",
     "Gram",
+    "IREState",
     "MSECurve",
     "Metrics",
     "PDTState",
@@ -54,6 +57,9 @@ __all__ = [
     "empirical_kernel",
     "final_sign",
     "function_space_sgd",
+    "gauss_newton",
+    "given_curvature",
+    "ire",
     "last_increment",
     "linear",
     "magnitude_bounds",
@@ -64,6 +70,8 @@ __all__ = [
     "predict_training_time",
     "random_mask",
     "sample_batches",
+    "sampled_label_fisher",
+    "scale_by_ire",
     "state_shardings",
     "steps_to_threshold",
 ]

@@ -12,6 +12,7 @@ from pdt_optax import _checks, _criteria, _event, _leaves, _predictors, _state
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event
 from pdt_optax._history import History
+from pdt_optax._once import once_if
 from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._state import PDTState, PredictionReport
 from pdt_optax._verify import Verify
@@ -248,16 +249,16 @@ def pdt(
                 updates = [(f - w).astype(u.dtype) for f, w, u in back]
                 return updates, held.replace_newest(arrive(updates))
 
-            moving, held = _once_if(returns, restore, (moving, held))
+            moving, held = once_if(returns, restore, (moving, held))
             arrived = arrive(moving)
-            fallback = _once_if(predicts, lambda _: arrived, fallback)
+            fallback = once_if(predicts, lambda _: arrived, fallback)
         groups = _leaves.groups(scope, params)
-        moving, report = _once_if(
+        moving, report = once_if(
             predicts,
             lambda carry: predict(carry[0], weights, held, groups, state, value_after),
             (moving, state.report),
         )
-        held = _once_if(ends & ~returns, lambda held: held.push(arrive(moving)), held)
+        held = once_if(ends & ~returns, lambda held: held.push(arrive(moving)), held)
         pace = pace._replace(jump_watched=pace.jump_watched | (predicts & (report.mask_ratio > 0)))
         if adaptive is not None:
             bad = regrets | (report.jump_candidate < 0)
@@ -278,16 +279,3 @@ def pdt(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
-    """``fn(operand) if pred else operand``, in place.
-
-    A loop of at most one turn: XLA copies what passes through a conditional, but
-    updates a loop's carry where it lies.
-    """
-    return jax.lax.while_loop(
-        lambda carry: carry[0],
-        lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
-        (pred, operand),
-    )[1]

@@ -1,0 +1,64 @@
+"""The language model and the measures of flatness."""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import flatness
+from experiments.data import pydoc_topics
+from experiments.models.llama import SIZES, Llama, Size, rotate
+
+
+@pytest.mark.parametrize(("name", "millions"), [("60m", 60), ("119m", 119), ("229m", 229)])
+def test_sizes_of_the_paper(name, millions):
+    model = nnx.eval_shape(lambda: Llama(SIZES[name], rngs=nnx.Rngs(0)))
+    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model)))
+    assert count / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_decoder_does_not_look_ahead():
+    model = Llama(Size(11, width=12, heads=2, layers=2, hidden=16), rngs=nnx.Rngs(0))
+    tokens = jnp.arange(8)[None] % 11
+    changed = tokens.at[0, 5].set(9)
+    difference = np.abs(model(tokens) - model(changed)).max(axis=(0, 2))
+    np.testing.assert_array_equal(difference[:5], 0)
+    assert (difference[5:] > 0).all()
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    random = np.random.default_rng(0)
+    query, key = (np.broadcast_to(v, (1, 9, 1, 7)) for v in random.standard_normal((2, 7)))
+    products = np.einsum(
+        "tc,sc->ts", rotate(jnp.array(query))[0, :, 0], rotate(jnp.array(key))[0, :, 0]
+    )
+    for offset in range(-8, 9):
+        assert np.ptp(np.diagonal(products, offset)) < 1e-5
+    np.testing.assert_allclose(np.diagonal(products), query[0, 0, 0] @ key[0, 0, 0], rtol=1e-4)
+
+
+def test_text():
+    text = pydoc_topics.load()
+    assert len(text.train) + len(text.validation) > 400_000
+    words = "".join(text.characters[i] for i in text.train[:2000])
+    assert "assert" in words
+
+
+def test_flatness_of_a_quadratic():
+    random = np.random.default_rng(0)
+    factor = random.standard_normal((12, 12))
+    hessian = factor @ np.diag(np.linspace(-1, 5, 12)) @ factor.T
+    eigenvalues = np.linalg.eigvalsh(hessian)
+    params = {"a": jnp.ones((2, 3)), "b": jnp.ones(6)}
+
+    def loss(params):
+        point = jnp.concatenate([params["a"].ravel(), params["b"]])
+        return point @ jnp.asarray(hessian, jnp.float32) @ point / 2
+
+    trace = flatness.trace(loss, params, jax.random.key(0), num_probes=4000)
+    off_diagonal = hessian - np.diag(np.diag(hessian))
+    error = np.sqrt(2 * np.sum(off_diagonal**2) / 4000)
+    assert trace.error == pytest.approx(error, rel=0.1)
+    assert abs(trace.mean - np.trace(hessian)) < 4 * error
+    assert flatness.top_eigenvalue(loss, params) == pytest.approx(eigenvalues[-1], rel=1e-3)
