@@ -86,7 +86,13 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def describe(options):
+    return ", ".join(
+        f"{name}={'cosine' if callable(value) else value}" for name, value in options.items()
+    )
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=describe)
 def test_closed_forms_are_real_training(options):
     everything = np.broadcast_to(np.arange(N), (STEPS, N))
     expected = train(squared, optimizer(**options), everything)
@@ -95,7 +101,7 @@ def test_closed_forms_are_real_training(options):
     assert prediction.steps == np.argmax(expected <= 0.5 * expected[0])
 
 
-@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=describe)
 def test_function_space_sgd_is_real_training(options):
     key = jax.random.key(1)
     prediction = predict("softmax_cross_entropy", batch_size=5, key=key, **options)
@@ -104,7 +110,7 @@ def test_function_space_sgd_is_real_training(options):
     np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("options", [OPTIMIZERS[i] for i in (1, 8, 10)], ids=str)
+@pytest.mark.parametrize("options", [OPTIMIZERS[i] for i in (1, 8, 10)], ids=describe)
 def test_linearising_a_linear_network_anew_changes_nothing(options):
     options = {"batch_size": 4, "relative": 0.3} | options
     once = predict("softmax_cross_entropy", **options)

@@ -215,11 +215,11 @@ def predict_training_time(
     key = jax.random.key(0) if key is None else key
     if max_samples is None or max_samples >= size:
         return _predict(plan, inputs, targets, key)
-    key, order_key = jax.random.split(key)
+    draw_key, order_key = jax.random.split(key)
     chosen = np.asarray(jax.random.permutation(order_key, size))[:max_samples]
-    large = _predict(plan, inputs[chosen], targets[chosen], key)
+    large = _predict(plan, inputs[chosen], targets[chosen], draw_key)
     half = chosen[: max_samples // 2]
-    small = _predict(plan, inputs[half], targets[half], key)
+    small = _predict(plan, inputs[half], targets[half], draw_key)
     return _extrapolated(large, small, math.log2(size / max_samples), max_steps)
 
 

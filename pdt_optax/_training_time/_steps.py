@@ -1,17 +1,18 @@
 """From a loss curve to the number of steps until a loss."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from pdt_optax._checks import is_int, is_number
 
 _BLOCK = 256
+_Curve = Callable[[np.ndarray], np.ndarray]
 
 
 def steps_to_threshold(
-    curve: Any | Callable[[np.ndarray], np.ndarray],
+    curve: Any | _Curve,
     threshold: float,
     max_steps: int,
     *,
@@ -43,15 +44,15 @@ def steps_to_threshold(
     if not is_number(threshold) or np.isnan(threshold):
         raise ValueError(f"`threshold` must be a number, got {threshold!r}.")
     if not callable(curve):
-        losses = np.asarray(curve)
+        losses = np.asarray(curve, float)
         if losses.ndim != 1 or not losses.size:
             raise ValueError(f"`curve` must be a sequence of losses, got shape {losses.shape}.")
         return _first(losses[: max_steps + 1], threshold)
     if monotone:
-        return _bisect(curve, threshold, max_steps)
+        return _bisect(cast(_Curve, curve), threshold, max_steps)
     for start in range(0, max_steps + 1, _BLOCK):
         times = np.arange(start, min(start + _BLOCK, max_steps + 1))
-        found = _first(curve(times), threshold)
+        found = _first(cast(_Curve, curve)(times), threshold)
         if found is not None:
             return start + found
     return None
@@ -62,9 +63,7 @@ def _first(losses: np.ndarray, threshold: float) -> int | None:
     return int(reached[0]) if reached.size else None
 
 
-def _bisect(
-    curve: Callable[[np.ndarray], np.ndarray], threshold: float, max_steps: int
-) -> int | None:
+def _bisect(curve: _Curve, threshold: float, max_steps: int) -> int | None:
     def is_reached(step: int) -> bool:
         return bool(curve(np.array([step]))[0] <= threshold)
 
