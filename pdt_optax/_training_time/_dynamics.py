@@ -162,11 +162,12 @@ def function_space_sgd(
         if batches.ndim != 2 or len(batches) != steps or not batches.shape[1]:
             raise ValueError(f"`batches` must be ({steps}, B) indices, got {batches.shape}.")
     zeros = np.zeros_like(outputs)
+    double = functools.partial(jnp.asarray, dtype=np.float64)
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         state = (
             jnp.asarray(outputs),
-            Vector(*map(jnp.asarray, (zeros if origin is None else origin, zeros, 1.0, 0.0))),
-            Vector(*map(jnp.asarray, (zeros if velocity is None else velocity, zeros, 0.0, 1.0))),
+            Vector(*map(double, (zeros if origin is None else origin, zeros, 1.0, 0.0))),
+            Vector(*map(double, (zeros if velocity is None else velocity, zeros, 0.0, 1.0))),
         )
         losses, accuracy, end, done = _run(
             kernel.matrix,
