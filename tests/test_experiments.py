@@ -520,6 +520,19 @@ def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_t
         assert (short.train_loss or 0) > 3 * (base.train_loss or math.inf)
 
 
+def test_what_fails_in_the_records():
+    folder = ROOT / "experiments" / "results" / "failures"
+    runs = {
+        name: score.by_arm(score.score(records.read(folder / name)))
+        for name in studies.STUDIES["failures"]
+    }
+    assert {row.status for row in runs["non_selective"]["accept_all"]} == {"diverged"}
+    assert {row.status for row in runs["every_epoch"]["paper"]} == {"diverged"}
+    epochs = {arm: [row.loss_epochs for row in rows] for arm, rows in runs["switching"].items()}
+    assert score.spread(epochs["switching"]) == (47, 29, 47)
+    assert score.spread(epochs["paper"]) == (33, 31, 35)
+
+
 def test_demo_meets_its_figures():
     """Medians over five seeds that nothing was tuned on."""
     scores = score.by_arm(score.score(records.read(RESULTS)))
