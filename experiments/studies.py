@@ -22,7 +22,7 @@ _GRIDS = {
     "cnn_adamw": "0.001,0.003,0.005,0.01",
     "vit_adamw": "0.002,0.005,0.01",
 }
-# The learning rate with the lowest best train loss of its grid; seeds; epochs of `short`.
+# Learning rate; seeds; epochs of `short`.
 _TUNED = {
     "fcn_sgd": ("0.2", "0,100,200,300,400", 12),
     "fcn_momentum": ("0.05", "0,100,200,300,400", 11),
