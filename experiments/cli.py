@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 import sys
 
-from absl import app
+from absl import app, flags
 import jax
 
 
@@ -17,3 +17,9 @@ def run(main: Callable[[], None]) -> None:
 
     jax.config.update("jax_logging_level", "WARNING")
     app.run(checked)
+
+
+def flags_beside(one: flags.FlagHolder) -> dict[str, flags.Flag]:
+    """All flags of the program that defines `one`."""
+    module = flags.FLAGS.find_module_defining_flag(one.name)
+    return {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(module)}

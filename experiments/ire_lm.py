@@ -22,11 +22,13 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from experiments import cli, flatness, language, records
-from experiments.language import Arm
+from experiments.language import EVALUATE_EVERY, Arm
 
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/ire_lm", "Folder of records, table and picture.")
 _REPORT = flags.DEFINE_bool("report", False, "Only write the report of a finished study.")
-_STEPS = flags.DEFINE_integer("steps", 400, "Steps of a run, a multiple of 40.", lower_bound=40)
+_STEPS = flags.DEFINE_integer(
+    "steps", 400, f"Steps of a run, a multiple of {EVALUATE_EVERY}.", lower_bound=EVALUATE_EVERY
+)
 _KAPPA = flags.DEFINE_float("ire_kappa", 4.0, "How much larger masked steps are.", lower_bound=0.0)
 _GAMMA = flags.DEFINE_float("ire_gamma", 0.6, "Part of the coordinates in a mask.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds that are reported.")
@@ -73,8 +75,8 @@ def main() -> None:
 
 
 def _study(run_dir: pathlib.Path) -> None:
-    if _STEPS.value % language.EVALUATE_EVERY:
-        sys.exit(f"flag --steps: must be a multiple of {language.EVALUATE_EVERY}.")
+    if _STEPS.value % EVALUATE_EVERY:
+        sys.exit(f"flag --steps: must be a multiple of {EVALUATE_EVERY}.")
     try:
         records.start(
             run_dir, {f.name: f.value for f in (_STEPS, _KAPPA, _GAMMA, _SEEDS, _TUNING_SEED)}
@@ -97,7 +99,7 @@ def _study(run_dir: pathlib.Path) -> None:
             if seed == seeds[0] and mask in ("none", "flat"):
                 pairs.append((mask, steps, result.params))
     for factor in LONGER:
-        length = round(factor * steps / 40) * 40
+        length = round(factor * steps / EVALUATE_EVERY) * EVALUATE_EVERY
         for seed in seeds:
             result = _run(run_dir, "longer", arms["none"], best["none"], length, seed)[1]
             if seed == seeds[0]:
@@ -208,7 +210,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         runs = [r for r in rows if r["stage"] == "report" and r["mask"] == mask]
         losses = np.array([r["validation_losses"] for r in runs])
         if runs:
-            steps = language.EVALUATE_EVERY * (1 + np.arange(losses.shape[1]))
+            steps = EVALUATE_EVERY * (1 + np.arange(losses.shape[1]))
             curves.plot(steps, losses.mean(0), color=color, label=label)
             curves.fill_between(
                 steps, losses.min(0), losses.max(0), color=color, alpha=0.15, linewidth=0

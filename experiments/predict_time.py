@@ -45,9 +45,8 @@ _RUN_DIR = flags.DEFINE_string("run_dir", "runs/predict_time", "Folder of record
 def main() -> None:
     """Runs the program."""
     run_dir = pathlib.Path(_RUN_DIR.value)
-    module = flags.FLAGS.find_module_defining_flag(_SEEDS.name)
-    names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)]
-    configuration = {n: flags.FLAGS[n].value for n in names if n != _RUN_DIR.name}
+    own = cli.flags_beside(_SEEDS)
+    configuration = {name: flag.value for name, flag in own.items() if name != _RUN_DIR.name}
     try:
         records.start(run_dir, configuration)
     except (OSError, ValueError) as error:

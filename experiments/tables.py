@@ -56,21 +56,15 @@ _MAIN = (_COMPARISON[0], _COMPARISON[2], _COMPARISON[3], *_FINAL[:3])
 
 def markdown(scores: Sequence[Score]) -> str:
     """Returns the table in Markdown."""
-    heading, *rows = _cells(scores)
-    lines = [[" ".join(cell).strip() for cell in row] for row in (heading, *rows)]
-    rule = ["---", *["---:"] * (len(heading) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+    return _markdown(_cells(scores), labels=1)
 
 
 def study(runs: Mapping[str, Sequence[Score]]) -> str:
     """Returns one Markdown table of several runs: run and arm as rows, the main columns."""
-    lines = []
-    for run, scores in runs.items():
-        heading, *rows = _cells(scores, _MAIN)
-        lines += [] if lines else [("run", heading), ("---", [("---",)] + [("---:",)] * len(_MAIN))]
-        lines += [(run, row) for row in rows]
-    cells = [[run, *(" ".join(cell).strip() for cell in row)] for run, row in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+    tables = {run: _cells(scores, _MAIN) for run, scores in runs.items()}
+    heading = [("run",), *next(iter(tables.values()))[0]]
+    rows = [[(run,), *row] for run, (_, *rows) in tables.items() for row in rows]
+    return _markdown([heading, *rows], labels=2)
 
 
 def text(scores: Sequence[Score]) -> str:
@@ -84,6 +78,13 @@ def text(scores: Sequence[Score]) -> str:
     ]
     aligned.insert(len(blocks[0]), "─" * (sum(widths) + 2 * len(widths) - 2))
     return "\n".join(aligned)
+
+
+def _markdown(table: Sequence[Sequence[tuple[str, ...]]], labels: int) -> str:
+    """Rows of cells, the heading first; the first `labels` columns are names."""
+    heading, *rows = [[" ".join(cell).strip() for cell in row] for row in table]
+    rule = ["---"] * labels + ["---:"] * (len(heading) - labels)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heading, rule, *rows))
 
 
 def _cells(

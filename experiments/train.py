@@ -265,6 +265,7 @@ def _arms(steps_per_epoch: int) -> list[loop.Arm]:
         bases = {rate: _base(float(rate), _EPOCHS.value * steps_per_epoch) for rate in _GRID.value}
         return [loop.Arm(rate, base, predicts=False) for rate, base in bases.items()]
     base = _base(_LEARNING_RATE.value, _EPOCHS.value * steps_per_epoch)
+    snapshot_every = _SNAPSHOT_EVERY.value or steps_per_epoch
     arms = []
     if _BASELINE.value or not _PDT.value:
         arms.append(loop.Arm(score.BASE, base, predicts=False))
@@ -273,13 +274,13 @@ def _arms(steps_per_epoch: int) -> list[loop.Arm]:
         arms.append(loop.Arm("short", short, predicts=False, epochs=_SHORT_EPOCHS.value))
     if _PDT.value:
         for name in _CRITERIA.value:
-            pdt = _pdt(CRITERIA[name], _SNAPSHOT_EVERY.value or steps_per_epoch)
+            pdt = _pdt(CRITERIA[name], snapshot_every)
             arms.append(loop.Arm(name, optax.chain(base, pdt), predicts=True))
     if _PDT.value and _VERIFY.value:
-        pdt = _verified_pdt(_SNAPSHOT_EVERY.value or steps_per_epoch)
+        pdt = _verified_pdt(snapshot_every)
         arms.append(loop.Arm("verified", optax.chain(base, pdt), predicts=True))
     if _PDT.value and _SWITCHING.value:
-        chain = optax.chain(base, _switching_pdt(_SNAPSHOT_EVERY.value or steps_per_epoch))
+        chain = optax.chain(base, _switching_pdt(snapshot_every))
         arms.append(loop.Arm("switching", chain, predicts=True, scores_on="validation"))
     return arms
 
@@ -334,8 +335,7 @@ def _verified_pdt(snapshot_every: int) -> optax.GradientTransformation:
 
 
 def _own_flags() -> dict[str, flags.Flag]:
-    module = flags.FLAGS.find_module_defining_flag(_MODEL.name)
-    return {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(module)}
+    return cli.flags_beside(_MODEL)
 
 
 def _configuration() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from pdt_optax import _leaves
-from pdt_optax._checks import check_int
+from pdt_optax._checks import check_int, check_passed
 
 ApplyFn = Callable[[Any, Any], jax.Array]
 
@@ -157,13 +157,9 @@ def given_curvature() -> optax.GradientTransformationExtraArgs:
       [ -1. -10.]
     """
 
-    def update_fn(updates, state, params=None, *, curvature=None, **extra_args):
+    def update_fn(updates, state, params=None, *, curvature: Any = None, **extra_args):
         del updates, params, extra_args
-        if curvature is None:
-            raise ValueError(
-                "`curvature` must be passed to `update`: tx.update(grads, state, params, "
-                "curvature=tree); got None."
-            )
+        check_passed("curvature", curvature, "params, curvature=tree")
         return curvature, state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)

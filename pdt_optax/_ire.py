@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from pdt_optax import _leaves
-from pdt_optax._checks import check_int, is_number
+from pdt_optax._checks import check_int, check_passed, is_number
 from pdt_optax._once import once_if
 from pdt_optax._threshold import count, kth_smallest
 
@@ -201,10 +201,7 @@ def scale_by_ire(
         )
 
     def update_fn(updates, state, params=None, **extra_args):
-        if params is None:
-            raise ValueError(
-                "`params` must be passed to `update`: tx.update(grads, state, params); got None."
-            )
+        check_passed("params", params, "params")
         _leaves.check_structure("updates", updates, params, "`params`")
         _leaves.check_structure("params", params, state.flat, "those given to `init`")
         floats = _leaves.FloatLeaves(params)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pdt_optax._checks import is_number
+from pdt_optax._checks import check_bool, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,7 @@ class SGD:
         if not (is_number(self.weight_decay) and 0 <= self.weight_decay < math.inf):
             raise ValueError(f"`weight_decay` must be at least 0, got {self.weight_decay!r}.")
         for name in ("nesterov", "decoupled"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}` must be a bool, got {getattr(self, name)!r}.")
+            check_bool(name, getattr(self, name))
 
     @property
     def constant_rate(self) -> bool:
