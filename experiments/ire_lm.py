@@ -9,7 +9,6 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
-import json
 import pathlib
 import sys
 import time
@@ -68,7 +67,7 @@ def main() -> None:
     if not _REPORT.value:
         _study(run_dir)
     try:
-        rows = [json.loads(line) for line in (run_dir / records.RECORDS).read_text().splitlines()]
+        rows = records.read_rows(run_dir)
     except OSError as error:
         sys.exit(f"flag --run_dir: {error}")
     print(_write(run_dir, rows))
@@ -105,7 +104,9 @@ def _study(run_dir: pathlib.Path) -> None:
             if seed == seeds[0]:
                 pairs.append(("none", length, result.params))
     for mask, length, params in pairs:
-        _append(run_dir, {"stage": "flatness", "mask": mask, "steps": length, **_flatness(params)})
+        records.append_row(
+            run_dir, {"stage": "flatness", "mask": mask, "steps": length, **_flatness(params)}
+        )
     for kappa, gamma, chunks, rate in TRIALS:
         _run(run_dir, "trial", Arm("flat", kappa, gamma, chunks), rate, steps, _TUNING_SEED.value)
 
@@ -132,14 +133,9 @@ def _run(
         "seconds": round(time.perf_counter() - start, 2),
         "validation_losses": losses,
     }
-    _append(run_dir, row)
+    records.append_row(run_dir, row)
     print(f"{stage:8} {arm.name:28} rate {rate:g}, {steps} steps, seed {seed}: {losses[-1]:.4f}")
     return losses[-1] if np.isfinite(losses[-1]) else np.inf, result
-
-
-def _append(run_dir: pathlib.Path, row: Mapping[str, Any]) -> None:
-    with (run_dir / records.RECORDS).open("a") as file:
-        file.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 
 def _flatness(params: Any) -> dict[str, float]:

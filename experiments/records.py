@@ -106,10 +106,35 @@ def start(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
     (run_dir / RECORDS).write_text("")
 
 
+def resume(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
+    """Starts a run folder; goes on with one of the same configuration.
+
+    Args:
+      run_dir: folder, made if missing.
+      flags: configuration of the run, as JSON values.
+
+    Raises:
+      ValueError: if the folder holds a run of another configuration.
+      OSError: if the folder cannot be written.
+    """
+    if (run_dir / CONFIG).exists():
+        _check_same(run_dir, read_config(run_dir)["flags"], flags)
+    else:
+        start(run_dir, flags)
+
+
 def append(run_dir: pathlib.Path, record: Record) -> None:
     """Appends one record to a run."""
+    kind = next(kind for kind, cls in _KINDS.items() if isinstance(record, cls))
+    row = {name: _compact(value) for name, value in dataclasses.asdict(record).items()}
+    append_row(run_dir, {"kind": kind, **row})
+
+
+def append_row(run_dir: pathlib.Path, row: Mapping[str, Any]) -> None:
+    """Appends a row of JSON values to a run."""
+    line = json.dumps(dict(row), separators=(",", ":"))
     with (run_dir / RECORDS).open("a") as file:
-        file.write(_encode(record) + "\n")
+        file.write(line + "\n")
 
 
 def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
@@ -119,11 +144,12 @@ def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
 
 def read(run_dir: pathlib.Path) -> list[Record]:
     """Reads the records of a run, in the order they were written."""
-    records = []
-    for line in (run_dir / RECORDS).read_text().splitlines():
-        row = json.loads(line)
-        records.append(_KINDS[row.pop("kind")](**row))
-    return records
+    return [_KINDS[row.pop("kind")](**row) for row in read_rows(run_dir)]
+
+
+def read_rows(run_dir: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the rows of a run, in the order they were written."""
+    return [json.loads(line) for line in (run_dir / RECORDS).read_text().splitlines()]
 
 
 def _check_same(
@@ -136,12 +162,6 @@ def _check_same(
     ]
     if different:
         raise ValueError(f"{run_dir} holds another run ({'; '.join(different)}).")
-
-
-def _encode(record: Record) -> str:
-    kind = next(kind for kind, cls in _KINDS.items() if isinstance(record, cls))
-    row = {name: _compact(value) for name, value in dataclasses.asdict(record).items()}
-    return json.dumps({"kind": kind, **row}, separators=(",", ":"), allow_nan=False)
 
 
 def _compact(value: Any) -> Any:

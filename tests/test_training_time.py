@@ -229,16 +229,20 @@ def test_statuses():
     assert momentum.effective_learning_rate == pytest.approx(5.0)
 
 
-def test_bisection_finds_what_a_scan_finds():
+def test_steps_on_a_function_are_those_on_its_values():
     kernel = pdt_optax.EmpiricalKernel(np.diag([3.0, 0.5, 0.01]))
     curve = pdt_optax.mse_curve(kernel, np.ones((3, 1)), learning_rate=0.5)
-    assert curve.is_monotone
-    for threshold in (0.6, 0.5, 0.3, 0.17, 0.1, 1e-9):
-        scan = pdt_optax.steps_to_threshold(curve, threshold, 300)
-        assert pdt_optax.steps_to_threshold(curve, threshold, 300, monotone=True) == scan
-        np.testing.assert_equal(
-            pdt_optax.steps_to_threshold(curve(np.arange(301)), threshold, 300), scan
+    losses = (
+        0.5
+        / 3
+        * np.sum(
+            (1 - 0.5 / 3 * np.array([[3.0, 0.5, 0.01]])) ** (2 * np.arange(301)[:, None]), axis=1
         )
+    )
+    for threshold in (0.6, 0.5, 0.3, 0.17, 0.1, 1e-9):
+        expected = next((t for t, loss in enumerate(losses) if loss <= threshold), None)
+        assert pdt_optax.steps_to_threshold(curve, threshold, 300) == expected
+        assert pdt_optax.steps_to_threshold(losses, threshold, 300) == expected
 
 
 @pytest.mark.parametrize(

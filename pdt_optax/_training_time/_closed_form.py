@@ -38,14 +38,6 @@ class MSECurve:
         losses = np.array([0.5 * self.scale * np.sum(r**2) for r in residuals(times)])
         return losses[places].reshape(steps.shape)
 
-    @property
-    def is_monotone(self) -> bool:
-        """Whether the loss is known never to rise."""
-        o = self.optimizer
-        if not o.constant_rate or o.momentum or o.weight_decay:
-            return False
-        return o.stability(self.curvatures.max(), float(o.rates(1)[0])) <= 1
-
     def asymptote(self, *, null_space: bool) -> float:
         """Loss after infinitely many steps of a stable constant learning rate.
 

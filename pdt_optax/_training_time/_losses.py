@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pdt_optax._training_time._kernel import EmpiricalKernel
+
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -73,7 +75,18 @@ def mean(loss: LossFn, outputs: Any, targets: Any) -> jax.Array:
     return jnp.mean(jax.vmap(loss)(outputs, targets))
 
 
-def hessians(loss: LossFn, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Second derivatives of each example's loss by its outputs, ``(N, C, C)``, float64."""
+def curvature(
+    loss: LossFn, kernel: EmpiricalKernel, outputs: np.ndarray, targets: np.ndarray
+) -> float:
+    """Greatest eigenvalue of the kernel times the loss's second derivatives, by powers."""
     with jax.enable_x64(True):
-        return np.asarray(jax.jit(jax.vmap(jax.hessian(loss)))(outputs, targets))
+        hessians = np.asarray(jax.jit(jax.vmap(jax.hessian(loss)))(outputs, targets))
+    hessians = hessians / len(outputs)
+    vector, value = np.random.default_rng(0).normal(size=outputs.shape), 0.0
+    for _ in range(200):
+        image = kernel @ np.einsum("iab,ib->ia", hessians, vector)
+        last, value = value, float(np.linalg.norm(image) / np.linalg.norm(vector))
+        if value == 0 or abs(value - last) < 1e-6 * value:
+            break
+        vector = image / np.linalg.norm(image)
+    return value

@@ -15,8 +15,6 @@ def steps_to_threshold(
     curve: Any | _Curve,
     threshold: float,
     max_steps: int,
-    *,
-    monotone: bool = False,
 ) -> int | None:
     """The least number of steps after which the loss is at most a threshold.
 
@@ -25,8 +23,6 @@ def steps_to_threshold(
         such as :func:`pdt_optax.mse_curve` gives.
       threshold: the loss to reach.
       max_steps: steps looked at, at least 1.
-      monotone: whether the function `curve` never rises; it is then bisected, which takes
-        the logarithm of the number of evaluations.
 
     Returns:
       The number of steps, or None if there is none up to `max_steps`.
@@ -48,8 +44,6 @@ def steps_to_threshold(
         if losses.ndim != 1 or not losses.size:
             raise ValueError(f"`curve` must be a sequence of losses, got shape {losses.shape}.")
         return _first(losses[: max_steps + 1], threshold)
-    if monotone:
-        return _bisect(cast(_Curve, curve), threshold, max_steps)
     for start in range(0, max_steps + 1, _BLOCK):
         times = np.arange(start, min(start + _BLOCK, max_steps + 1))
         found = _first(cast(_Curve, curve)(times), threshold)
@@ -61,21 +55,3 @@ def steps_to_threshold(
 def _first(losses: np.ndarray, threshold: float) -> int | None:
     reached = np.flatnonzero(losses <= threshold)
     return int(reached[0]) if reached.size else None
-
-
-def _bisect(curve: _Curve, threshold: float, max_steps: int) -> int | None:
-    def is_reached(step: int) -> bool:
-        return bool(curve(np.array([step]))[0] <= threshold)
-
-    if is_reached(0):
-        return 0
-    low, high = 0, 1
-    while high < max_steps and not is_reached(high):
-        low, high = high, 2 * high
-    high = min(high, max_steps)
-    if not is_reached(high):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_reached(middle) else (middle, high)
-    return high
