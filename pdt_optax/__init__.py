@@ -14,10 +14,13 @@ from pdt_optax._curvature import gauss_newton, given_curvature, sampled_label_fi
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._dmd import Gram
 from pdt_optax._ire import IREState, ire, scale_by_ire
+from pdt_optax._paths import predicted_path, prediction_errors
 from pdt_optax._pdt import pdt
 from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
 from pdt_optax._schedule import Adaptive
 from pdt_optax._sharding import state_shardings
+from pdt_optax._snapshots import snapshots
+from pdt_optax._spectrum import Spectrum, spectral_distance, spectrum
 from pdt_optax._state import PDTState
 from pdt_optax._training_time import (
     EmpiricalKernel,
@@ -46,6 +49,7 @@ __all__ = [
     "PDTState",
     "Predictor",
     "Proposal",
+    "Spectrum",
     "TrainingTimePrediction",
     "Trajectory",
     "Verify",
@@ -68,10 +72,15 @@ __all__ = [
     "path_sign",
     "pdt",
     "predict_training_time",
+    "predicted_path",
+    "prediction_errors",
     "random_mask",
     "sample_batches",
     "sampled_label_fisher",
     "scale_by_ire",
+    "snapshots",
+    "spectral_distance",
+    "spectrum",
     "state_shardings",
     "steps_to_threshold",
 ]

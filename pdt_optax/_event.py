@@ -1,9 +1,7 @@
 """One event: fit the history, merge predictions into the updates, pick a candidate."""
 
 from collections.abc import Callable
-import functools
-import operator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +89,7 @@ def merge(
     merged, accepted = [], []
     leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
     for leaf, (weight, update, column, group) in enumerate(leaves):
-        path = tuple(_combine(row, column) for row in event.paths[group, index])
+        path = tuple(_history.combine(row, column) for row in event.paths[group, index])
         move = _move(weight, update, column)
         proposal = Proposal(move, path, event.horizons[index], event.number, leaf)
         offset = column[-1] - weight.astype(column[-1].dtype)
@@ -146,16 +144,13 @@ def prediction_error(event: Event, first: jax.Array) -> jax.Array:
     leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
     for weight, update, column, group in leaves:
         move = _move(weight, update, column)
-        errors.append(jnp.sum((_combine(first[group], column) - move) ** 2).astype(first.dtype))
+        errors.append(
+            jnp.sum((_history.combine(first[group], column) - move) ** 2).astype(first.dtype)
+        )
         moves.append(jnp.sum(move**2).astype(first.dtype))
     error, size = jnp.stack(errors).sum(), jnp.stack(moves).sum()
     ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
     return jnp.where((size == 0) & (error > 0), jnp.inf, ratio).astype(jnp.float32)
-
-
-def _combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
-    terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
-    return functools.reduce(operator.add, terms)
 
 
 def _move(weight: jax.Array, update: jax.Array, column: list[jax.Array]) -> jax.Array:

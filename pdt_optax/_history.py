@@ -4,6 +4,8 @@ The newest snapshot is kept in full; older ones only as increments, whose inner
 products stay accurate in float32 where those of the snapshots would cancel.
 """
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -27,14 +29,14 @@ class History(NamedTuple):
 
     def push(self, newest: list[jax.Array]) -> "History":
         """Appends a snapshot and drops the oldest."""
-        differences = map(_difference, newest, self.anchor)
+        differences = map(difference, newest, self.anchor)
         stored = zip(differences, self.increments[-1], strict=True)
         increment = [difference.astype(old.dtype) for difference, old in stored]
         return History(newest, (*self.increments[1:], increment))
 
     def replace_newest(self, newest: list[jax.Array]) -> "History":
         """Puts `newest` in the place of the newest snapshot."""
-        changes = map(_difference, newest, self.anchor)
+        changes = map(difference, newest, self.anchor)
         stored = zip(changes, self.increments[-1], strict=True)
         increment = [
             (old.astype(change.dtype) + change).astype(old.dtype) for change, old in stored
@@ -88,6 +90,13 @@ def gram(columns: list[list[jax.Array]], groups: list[int], num_groups: int) -> 
     return Gram(matrix, jnp.asarray(sizes, dtype))
 
 
-def _difference(new: jax.Array, old: jax.Array) -> jax.Array:
+def combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
+    """The sum of the ``h`` arrays of a leaf's basis with these coefficients, ``(h,)``."""
+    terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
+    return functools.reduce(operator.add, terms)
+
+
+def difference(new: jax.Array, old: jax.Array) -> jax.Array:
+    """``new - old`` in compute precision."""
     dtype = compute_dtype(new)
     return new.astype(dtype) - old.astype(dtype)

@@ -39,7 +39,8 @@ class DMD:
                 f"int, or a float in (0, 1) (energy kept); got {rank!r}."
             )
 
-    def _fit(self, gram: Gram) -> _dmd.Fit:
+    def fit(self, gram: Gram) -> _dmd.Fit:
+        """The fitted model."""
         history = gram.matrix.shape[-1]
         if self.affine:
             increments = np.eye(history, history - 1)
@@ -69,7 +70,7 @@ class DMD:
           outside the rank and has the eigenvalues of the DMD.
         """
         with jax.default_matmul_precision("highest"):
-            model = self._fit(gram)
+            model = self.fit(gram)
             coefficients = _dmd.displacements(model, horizon)
         if self.affine:
             coefficients = jnp.cumsum(coefficients, axis=0) + last_increment()(gram, horizon)
