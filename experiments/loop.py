@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.controls import Evaluated
 from experiments.data import Examples
+from experiments.pdt_flags import Link
 from experiments.records import EndRecord, EpochRecord, Record
 from experiments.workloads import Evaluation, ModelState, Workload
 import pdt_optax
@@ -40,16 +42,16 @@ class Arm(NamedTuple):
     Attributes:
       name: what the records call it.
       optimizer: the whole optimizer.
-      predicts: whether PDT is a link of it.
+      link: PDT, if it is a link of it.
       epochs: passes over the train split, if fewer than those of the run.
-      scores_on: 'train' or 'validation', the split whose loss is the `value_fn` of verified jumps.
+      evaluated: (state of the optimizer, trained parameters) -> parameters that are evaluated.
     """
 
     name: str
     optimizer: optax.GradientTransformation
-    predicts: bool
+    link: Link | None = None
     epochs: int | None = None
-    scores_on: str = "train"
+    evaluated: Evaluated = lambda opt_state, params: params
 
 
 class _Program(NamedTuple):
@@ -82,6 +84,11 @@ class _Training:
         self.seconds += time.perf_counter() - start
         self.epoch += 1
 
+    def evaluated(self) -> tuple[optax.Params, ModelState]:
+        """Parameters and model state that are evaluated."""
+        params, model_state, opt_state = self.state
+        return self.program.arm.evaluated(opt_state, params), model_state
+
     def epoch_record(self, train: Evaluation, validation: Evaluation) -> EpochRecord:
         """Records the epoch just trained."""
         return EpochRecord(
@@ -109,7 +116,7 @@ class _Training:
         )
 
     def _prediction(self) -> dict[str, Any]:
-        if not self.program.arm.predicts:
+        if not self.program.arm.link:
             return {}
         metrics = pdt_optax.metrics(self.state.opt_state)
         before, self.predictions = self.predictions, int(metrics.predictions)
@@ -193,7 +200,7 @@ def _run_seed(
         batches = jax.device_put(list(dataset.epoch_batches(seed, epoch, batch_size)))
         for training in tuple(live):
             training.train(batches)
-            evaluate = functools.partial(workload.evaluate, *training.state[:2])
+            evaluate = functools.partial(workload.evaluate, *training.evaluated())
             train = evaluate("train")
             yield training.epoch_record(train, evaluate("validation"))
             diverged = not math.isfinite(train.loss)
@@ -205,7 +212,7 @@ def _run_seed(
 def _scored(workload: Workload, arm: Arm, seed: int, number: int) -> Examples:
     """The validation split, or the first train examples of epoch 0, which is not trained."""
     dataset = workload.dataset
-    if arm.scores_on == "validation":
+    if arm.link and arm.link.scores_on == "validation":
         return next(dataset.split_batches("validation", dataset.size("validation")))
     return next(dataset.epoch_batches(seed, 0, min(number, dataset.size("train"))))
 

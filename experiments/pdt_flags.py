@@ -1,0 +1,287 @@
+"""The flags of Predictive Differential Training, and the links of the chain that they describe."""
+
+from collections.abc import Mapping, Sequence
+import sys
+from typing import Any, NamedTuple
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.flag_checks import is_distinct, is_integers
+import pdt_optax
+
+Criteria = str | pdt_optax.Criterion
+
+
+def _random_like(criteria: str) -> pdt_optax.Criterion:
+    """Of each leaf as many coordinates, at random, as `criteria` accepts."""
+    criterion, key = pdt_optax.all_of(criteria), jax.random.key(0)
+
+    def random(proposal: pdt_optax.Proposal) -> jax.Array:
+        moves = proposal.move != 0
+        ratio = jnp.sum(criterion(proposal) & moves) / jnp.maximum(jnp.sum(moves), 1)
+        leaf_key = jax.random.fold_in(jax.random.fold_in(key, proposal.event), proposal.leaf)
+        return jax.random.bernoulli(leaf_key, ratio, proposal.move.shape)
+
+    return random
+
+
+CRITERIA: Mapping[str, Criteria] = {
+    "paper": "paper",
+    "bounded": "bounded",
+    "reference": "reference",
+    # The two halves of `paper`.
+    "magnitude": pdt_optax.magnitude_bounds(lower=lambda horizon: horizon),
+    "sign": pdt_optax.path_sign(),
+    # Controls: a random mask of the ratio of `paper`, and none (Tano et al. 2020).
+    "random": _random_like("paper"),
+    "accept_all": pdt_optax.accept_all(),
+}
+PREDICTORS = ("dmd", "affine_dmd", "linear", "last_increment", "average")
+
+# Points at which the path of a verified jump is judged.
+_VERIFY_POINTS = 5
+
+PDT = flags.DEFINE_bool("pdt", False, "Train with Predictive Differential Training.")
+_CRITERIA = flags.DEFINE_list(
+    "pdt_criteria",
+    ["paper"],
+    f"Masks, one arm each, of {', '.join(CRITERIA)}. accept_all is the non-selective control.",
+)
+_VARY = flags.DEFINE_list(
+    "pdt_vary",
+    [],
+    "More arms, each the first of --pdt_criteria with one setting changed, e.g. "
+    "horizon=10,interval=3,start=20,history=8,predictor=linear.",
+)
+_HISTORY = flags.DEFINE_integer("pdt_history", 5, "Snapshots that are fitted.", lower_bound=3)
+_HORIZON = flags.DEFINE_integer("pdt_horizon", 5, "Snapshots predicted ahead.", lower_bound=1)
+_START = flags.DEFINE_integer(
+    "pdt_start", 5, "First snapshot period that may end in a prediction.", lower_bound=1
+)
+_INTERVAL = flags.DEFINE_integer(
+    "pdt_interval", 1, "Snapshot periods without prediction after each one.", lower_bound=0
+)
+_PREDICTOR = flags.DEFINE_enum(
+    "pdt_predictor",
+    "dmd",
+    PREDICTORS,
+    "How the snapshots are extrapolated; all but the first two are controls.",
+)
+_SVD_RANK = flags.DEFINE_string(
+    "pdt_svd_rank",
+    "preset",
+    "Rank of the DMD: preset (that of the criterion), -1 (full), 0 (Gavish-Donoho), a positive "
+    "integer, or the fraction of the energy that is kept.",
+)
+_SCOPE = flags.DEFINE_enum(
+    "pdt_scope", "global", ["global", "leaf"], "One fit for all parameters, or one per array."
+)
+_HISTORY_DTYPE = flags.DEFINE_enum(
+    "pdt_history_dtype",
+    None,
+    ["float32", "bfloat16", "float16"],
+    "Type in which the increments are kept; by default that of the parameters.",
+)
+_SNAPSHOT_EVERY = flags.DEFINE_integer(
+    "pdt_snapshot_every", 0, "Steps between snapshots; 0 stands for one epoch.", lower_bound=0
+)
+_ADAPTIVE = flags.DEFINE_bool(
+    "pdt_adaptive", False, "Predict less far and less often after bad predictions."
+)
+_ROLLBACK = flags.DEFINE_bool(
+    "pdt_rollback", False, "Return to before a jump if the loss rises over the epoch after it."
+)
+_SWITCHING = flags.DEFINE_bool(
+    "pdt_switching",
+    False,
+    "Also train an arm `switching`, a control: at every snapshot all weights jump to the "
+    "prediction if that lowers the validation loss.",
+)
+_VERIFY = flags.DEFINE_bool(
+    "pdt_verify",
+    False,
+    "Also train an arm `verified`: at every snapshot the jumps to all --pdt_verify_horizons by all "
+    "--pdt_verify_predictors are scored on --pdt_verify_examples training examples, and the best "
+    "one is made if it gains.",
+)
+_VERIFY_HORIZONS = flags.DEFINE_list(
+    "pdt_verify_horizons", ["2", "5", "20"], "Snapshots predicted ahead, one candidate each."
+)
+_VERIFY_PREDICTORS = flags.DEFINE_list(
+    "pdt_verify_predictors", ["dmd", "linear"], f"Of {', '.join(PREDICTORS)}, a candidate each."
+)
+VERIFY_EXAMPLES = flags.DEFINE_integer(
+    "pdt_verify_examples", 512, "Training examples on which candidates are scored.", lower_bound=1
+)
+_VERIFY_GAIN_SHARE = flags.DEFINE_float(
+    "pdt_verify_gain_share",
+    0.5,
+    "Of the candidates with this share of the best gain the furthest is taken; 1: the best.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+
+
+class Link(NamedTuple):
+    """PDT as the last link of an arm's chain.
+
+    Attributes:
+      transform: the link.
+      history: snapshots that are fitted.
+      points: points of a predicted path.
+      candidates: jumps that are scored at an event; 0 for the one that is made blind.
+      scores_on: split whose loss is the `value_fn` of verified jumps.
+    """
+
+    transform: optax.GradientTransformation
+    history: int
+    points: int
+    candidates: int = 0
+    scores_on: str = "train"
+
+
+class _Settings(NamedTuple):
+    history: int
+    horizon: int
+    start: int
+    interval: int
+    predictor: str
+
+
+def _varied(word: str) -> dict[str, Any] | None:
+    """The changed setting of --pdt_vary; None if there is no such."""
+    name, _, value = word.partition("=")
+    if name == "predictor":
+        return {name: value} if value in PREDICTORS else None
+    least = {"history": 3, "horizon": 1, "start": 1, "interval": 0}
+    valid = name in least and value.isdecimal() and int(value) >= least[name]
+    return {name: int(value)} if valid else None
+
+
+def _svd_rank(text: str) -> float | None:
+    if text == "preset":
+        return None
+    return float(text) if "." in text else int(text)
+
+
+def _is_svd_rank(text: str) -> bool:
+    try:
+        rank = _svd_rank(text)
+    except ValueError:
+        return False
+    return rank is None or (0 < rank < 1 if isinstance(rank, float) else rank >= -1)
+
+
+flags.register_validator("pdt_verify_gain_share", bool, "must be above 0.")
+flags.register_validator(
+    "pdt_criteria", lambda names: set(names) <= set(CRITERIA), f"must be of {', '.join(CRITERIA)}."
+)
+flags.register_multi_flags_validator(
+    ["pdt_criteria", "pdt_verify", "pdt_switching"],
+    lambda flag: (
+        (not flag["pdt_criteria"] and (flag["pdt_verify"] or flag["pdt_switching"]))
+        or is_distinct(flag["pdt_criteria"])
+    ),
+    "must be one or more different ones without --pdt_verify and --pdt_switching.",
+)
+flags.register_validator(
+    "pdt_vary",
+    lambda words: len(words) == len(set(words)) and None not in map(_varied, words),
+    "must be different ones of horizon=, interval=, start=, history= with an integer or "
+    "predictor= with a name.",
+)
+flags.register_multi_flags_validator(
+    ["pdt_vary", "pdt_criteria"],
+    lambda flag: flag["pdt_criteria"] or not flag["pdt_vary"],
+    "--pdt_vary needs one of --pdt_criteria.",
+)
+flags.register_validator(
+    "pdt_verify_horizons",
+    lambda words: is_integers(words) and is_distinct(words) and "0" not in words,
+    "must be different integers from 1.",
+)
+flags.register_validator(
+    "pdt_verify_predictors",
+    lambda names: is_distinct(names) and set(names) <= set(PREDICTORS),
+    f"must be different ones of {', '.join(PREDICTORS)}.",
+)
+flags.register_validator(
+    "pdt_svd_rank", _is_svd_rank, "must be preset, an integer from -1, or a fraction such as 0.99."
+)
+
+
+def check(given: Sequence[str]) -> None:
+    """Stops the program if the flags `given` on the command line do not fit together."""
+    stray = [name for name in given if name.startswith("pdt_")]
+    if stray and not PDT.value:
+        sys.exit(f"flag --{stray[0]}: needs --pdt.")
+    stray = [name for name in given if name.startswith("pdt_verify_")]
+    if stray and not _VERIFY.value:
+        sys.exit(f"flag --{stray[0]}: needs --pdt_verify.")
+
+
+def links(steps_per_epoch: int) -> dict[str, Link]:
+    """The last link of the chain of each arm, by the arm's name; none without --pdt."""
+    if not PDT.value:
+        return {}
+    every = _SNAPSHOT_EVERY.value or steps_per_epoch
+    settings = _Settings(
+        _HISTORY.value, _HORIZON.value, _START.value, _INTERVAL.value, _PREDICTOR.value
+    )
+    found = {name: _blind(every, name, settings) for name in _CRITERIA.value}
+    for word in _VARY.value:
+        changed = settings._replace(**(_varied(word) or {}))
+        found[word] = _blind(every, _CRITERIA.value[0], changed)
+    if _VERIFY.value:
+        found["verified"] = _verified(every)
+    if _SWITCHING.value:
+        found["switching"] = _switching(every)
+    return found
+
+
+def _blind(every: int, criteria: str, settings: _Settings) -> Link:
+    pdt = pdt_optax.pdt(
+        every,
+        **settings._asdict(),
+        criteria=CRITERIA[criteria],
+        svd_rank=_svd_rank(_SVD_RANK.value),
+        scope=_SCOPE.value,
+        history_dtype=_HISTORY_DTYPE.value and jnp.dtype(_HISTORY_DTYPE.value),
+        adaptive=pdt_optax.Adaptive() if _ADAPTIVE.value else None,
+        rollback=_ROLLBACK.value,
+    )
+    return Link(pdt, settings.history, settings.horizon)
+
+
+def _switching(every: int) -> Link:
+    everything = pdt_optax.Verify((_HORIZON.value,), ("dmd",), pdt_optax.accept_all())
+    pdt = pdt_optax.pdt(
+        every,
+        history=_HISTORY.value,
+        start=_START.value,
+        interval=_INTERVAL.value,
+        verify=everything,
+    )
+    return Link(pdt, _HISTORY.value, _VERIFY_POINTS, 1, "validation")
+
+
+def _verified(every: int) -> Link:
+    verify = pdt_optax.Verify(
+        horizons=tuple(int(horizon) for horizon in _VERIFY_HORIZONS.value),
+        predictors=tuple(_VERIFY_PREDICTORS.value),
+        gain_share=_VERIFY_GAIN_SHARE.value,
+    )
+    pdt = pdt_optax.pdt(
+        every,
+        history=_HISTORY.value,
+        start=_START.value,
+        interval=0,
+        scope=_SCOPE.value,
+        history_dtype=_HISTORY_DTYPE.value and jnp.dtype(_HISTORY_DTYPE.value),
+        verify=verify,
+    )
+    candidates = len(verify.horizons) * len(verify.predictors)
+    return Link(pdt, _HISTORY.value, _VERIFY_POINTS, candidates)

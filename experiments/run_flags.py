@@ -1,0 +1,95 @@
+"""The flags of a run but those of PDT: what is trained, for how long, beside which controls."""
+
+import math
+import sys
+
+from absl import flags
+
+from experiments.controls import CONTROLS
+from experiments.data import DATASETS
+from experiments.flag_checks import is_distinct, is_integers, is_rates
+from experiments.models import MODELS
+from experiments.optimizers import OPTIMIZERS, SCHEDULES
+
+MODEL = flags.DEFINE_enum("model", "fcn", list(MODELS), "What is trained.")
+DATASET = flags.DEFINE_enum("dataset", "mnist5k", list(DATASETS), "What it is trained on.")
+OPTIMIZER = flags.DEFINE_enum("optimizer", "sgd", list(OPTIMIZERS), "The base optimizer.")
+LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.01, "Peak learning rate.", lower_bound=0.0)
+SCHEDULE = flags.DEFINE_enum(
+    "schedule", "constant", list(SCHEDULES), "Learning rate over the run; cosine decays to zero."
+)
+MOMENTUM = flags.DEFINE_float(
+    "momentum", 0.9, "Coefficient of --optimizer=momentum.", lower_bound=0.0, upper_bound=1.0
+)
+WEIGHT_DECAY = flags.DEFINE_float(
+    "weight_decay",
+    0.0,
+    "Decoupled weight decay of adamw and lamb; an L2 term of the gradient for the others.",
+    lower_bound=0.0,
+)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 256, "Examples per step; an epoch drops the remainder.", lower_bound=1
+)
+EPOCHS = flags.DEFINE_integer("epochs", 60, "Passes over the train split.", lower_bound=1)
+SEEDS = flags.DEFINE_list(
+    "seeds", ["0"], "Seeds of the initialisation and of the batches, e.g. 0,100,200."
+)
+BASELINE = flags.DEFINE_bool(
+    "baseline",
+    False,
+    "Also train the optimizer alone, from the same initialisation on the same batches, in turn "
+    "epoch by epoch, and compare. Without --pdt it is what is trained anyway.",
+)
+GRID = flags.DEFINE_list(
+    "grid",
+    [],
+    "Learning rates: instead of all else the optimizer alone is trained with each, to tune it.",
+)
+SHORT_EPOCHS = flags.DEFINE_integer(
+    "short_epochs",
+    0,
+    "Also train an arm `short`: the optimizer alone with its schedule cut to so many epochs, a "
+    "control. 0 for none.",
+    lower_bound=0,
+)
+RETUNED_RATE = flags.DEFINE_float(
+    "retuned_learning_rate",
+    None,
+    "Also train an arm `retuned`: the optimizer alone with this learning rate, a control.",
+    lower_bound=0.0,
+)
+CONTROL_NAMES = flags.DEFINE_list(
+    "controls", [], f"Other ways to gain from past weights, an arm each, of {', '.join(CONTROLS)}."
+)
+RUN_DIR = flags.DEFINE_string(
+    "run_dir", None, "Folder of records, table and picture; by default named after the flags."
+)
+
+for number in (LEARNING_RATE, MOMENTUM, WEIGHT_DECAY):
+    flags.register_validator(number.name, math.isfinite, "must be a finite number.")
+flags.register_validator("grid", is_rates, "must be learning rates, separated by commas.")
+flags.register_validator(
+    "retuned_learning_rate",
+    lambda rate: rate is None or 0 < rate < math.inf,
+    "must be a finite number above 0.",
+)
+flags.register_validator("seeds", is_integers, "must be integers from 0, separated by commas.")
+flags.register_validator("seeds", is_distinct, "must be one or more different ones.")
+flags.register_validator(
+    "controls",
+    lambda names: not names or (is_distinct(names) and set(names) <= set(CONTROLS)),
+    f"must be different ones of {', '.join(CONTROLS)}.",
+)
+
+
+def check(has_pdt: bool) -> None:
+    """Stops the program if the flags do not fit together."""
+    others = (BASELINE, SHORT_EPOCHS, RETUNED_RATE, CONTROL_NAMES)
+    if GRID.value and (has_pdt or any(flag.value for flag in others)):
+        sys.exit("flag --grid: trains the optimizer alone; leave out the flags of other arms.")
+    for name in CONTROL_NAMES.value:
+        optimizers = CONTROLS[name].optimizers
+        if optimizers and OPTIMIZER.value not in optimizers:
+            sys.exit(
+                f"flag --controls={name}: needs --optimizer to be one of {', '.join(optimizers)}."
+            )
