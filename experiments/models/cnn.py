@@ -1,5 +1,8 @@
 """Small convolutional network: two convolutions of stride 2, then two linear layers."""
 
+import itertools
+import math
+
 from flax import nnx
 import jax
 
@@ -10,19 +13,26 @@ HIDDEN = 128
 class CNN(nnx.Module):
     """3 x 3 convolutions of `CHANNELS` that halve the image, then `HIDDEN` units; He (2015)."""
 
-    def __init__(self, image_shape: tuple[int, ...], num_classes: int, *, rngs: nnx.Rngs):
-        height, width, channels = image_shape
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        num_classes: int,
+        *,
+        width: float = 1.0,
+        rngs: nnx.Rngs,
+    ):
         he = nnx.initializers.he_normal()
-        sizes = (channels, *CHANNELS)
+        sizes = (image_shape[-1], *(round(width * channels) for channels in CHANNELS))
         self.convolutions = nnx.List(
             nnx.Conv(fan_in, fan_out, (3, 3), strides=2, kernel_init=he, rngs=rngs)
-            for fan_in, fan_out in zip(sizes, CHANNELS, strict=False)
+            for fan_in, fan_out in itertools.pairwise(sizes)
         )
+        sides = image_shape[:2]
         for _ in CHANNELS:
-            height, width = -(-height // 2), -(-width // 2)
-        flat = height * width * CHANNELS[-1]
-        self.hidden = nnx.Linear(flat, HIDDEN, kernel_init=he, rngs=rngs)
-        self.logits = nnx.Linear(HIDDEN, num_classes, rngs=rngs)
+            sides = tuple(-(-side // 2) for side in sides)
+        units = round(width * HIDDEN)
+        self.hidden = nnx.Linear(math.prod(sides) * sizes[-1], units, kernel_init=he, rngs=rngs)
+        self.logits = nnx.Linear(units, num_classes, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (n, height, width, channels) images to (n, num_classes) logits."""

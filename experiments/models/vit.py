@@ -18,6 +18,17 @@ class Size:
     heads: int
     mlp: int
 
+    def scaled(self, width: float, depth: float) -> "Size":
+        """The same patches and widths of heads, with so many times the heads and blocks."""
+        heads = max(1, round(width * self.heads))
+        return dataclasses.replace(
+            self,
+            depth=max(1, round(depth * self.depth)),
+            width=self.width * heads // self.heads,
+            heads=heads,
+            mlp=self.mlp * heads // self.heads,
+        )
+
 
 SMALL = Size(patch=7, depth=4, width=64, heads=4, mlp=128)
 BASE = Size(patch=16, depth=12, width=768, heads=12, mlp=3072)
@@ -51,16 +62,19 @@ class ViT(nnx.Module):
         num_classes: int,
         *,
         size: Size = SMALL,
+        width: float = 1.0,
+        depth: float = 1.0,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        height, width, channels = image_shape
-        if height % size.patch or width % size.patch:
+        size = size.scaled(width, depth)
+        rows, columns, channels = image_shape
+        if rows % size.patch or columns % size.patch:
             raise ValueError(
                 f"`image_shape` must be a multiple of the patch {size.patch}, got {image_shape}."
             )
         patch = (size.patch, size.patch)
-        tokens = (height // size.patch) * (width // size.patch) + 1
+        tokens = (rows // size.patch) * (columns // size.patch) + 1
         normal = nnx.initializers.normal(0.02)
         self.embed = nnx.Conv(
             channels, size.width, patch, strides=patch, padding="VALID", dtype=dtype, rngs=rngs
