@@ -25,21 +25,20 @@ class Digits(NamedTuple):
 
 
 class MLP(nnx.Module):
-    """Rectified linear layers of `SIZES`, then a linear one; He initialisation (2015)."""
+    """Linear layers of `SIZES` with rectified ones between them; He initialisation (2015)."""
 
     def __init__(self, rngs: nnx.Rngs):
-        self.hidden = nnx.List(
-            nnx.Linear(i, o, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-            for i, o in itertools.pairwise(SIZES[:-1])
+        init = nnx.initializers.he_normal()
+        self.layers = nnx.List(
+            nnx.Linear(i, o, kernel_init=init, rngs=rngs) for i, o in itertools.pairwise(SIZES)
         )
-        init = nnx.initializers.normal(HEAD_SCALE)
-        self.logits = nnx.Linear(SIZES[-2], SIZES[-1], kernel_init=init, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (n, 64) images to (n, 10) outputs."""
-        for layer in self.hidden:
+        *hidden, last = self.layers
+        for layer in hidden:
             x = nnx.relu(layer(x))
-        return self.logits(x)
+        return last(x)
 
 
 _GRAPH = nnx.graphdef(MLP(nnx.Rngs(0)))
@@ -51,8 +50,17 @@ def apply(params: Any, images: jax.Array) -> jax.Array:
 
 
 def init(seed: int) -> Any:
-    """Random parameters, the head near zero."""
+    """Random parameters."""
     return nnx.to_pure_dict(nnx.state(MLP(nnx.Rngs(seed))))
+
+
+def with_new_head(params: Any, seed: int) -> Any:
+    """The parameters with a last layer whose weights are normal of deviation `HEAD_SCALE`."""
+    last = len(SIZES) - 2
+    old = params["layers"][last]
+    kernel = HEAD_SCALE * jax.random.normal(jax.random.key(seed + 1000), old["kernel"].shape)
+    head = {"kernel": kernel, "bias": jnp.zeros_like(old["bias"])}
+    return {**params, "layers": {**params["layers"], last: head}}
 
 
 @functools.cache
@@ -72,7 +80,7 @@ def digits(seed: int, size: int) -> Digits:
 
 
 def pretrain(seed: int) -> Any:
-    """Parameters trained on MNIST with Adam, with a new head."""
+    """Parameters trained on MNIST with Adam."""
     images, labels = map(jnp.asarray, mnist8())
     tx = optax.adam(PRETRAINING["learning_rate"])
     params = init(seed)
@@ -88,5 +96,4 @@ def pretrain(seed: int) -> Any:
 
     shape = PRETRAINING["steps"], PRETRAINING["batch_size"]
     batches = np.random.default_rng([seed, 0]).integers(len(labels), size=shape)
-    trained = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), batches)[0][0])(params)
-    return {**trained, "logits": init(seed + 1000)["logits"]}
+    return jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), batches)[0][0])(params)

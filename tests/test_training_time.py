@@ -183,6 +183,19 @@ def test_kernels_of_a_network():
         assert kernel.sample_gradients == 27
 
 
+def test_one_kernel_serves_several_predictions():
+    kernel = pdt_optax.empirical_kernel(linear, WEIGHTS, INPUTS)
+    for rate in (1.0, 3.0):
+        computed = predict("mse", learning_rate=rate, kernel="exact")
+        given = predict("mse", learning_rate=rate, kernel=kernel)
+        np.testing.assert_allclose(given.loss, computed.loss, rtol=1e-5)
+    other = pdt_optax.empirical_kernel(linear, WEIGHTS, INPUTS[1:])
+    with pytest.raises(ValueError, match=r"`outputs` must be .* \(11, 2, 11, 2\), got \(12, 2\)"):
+        predict("mse", kernel=other)
+    with pytest.raises(ValueError, match="`max_samples` must be None where `kernel` is one"):
+        predict("mse", kernel=kernel, max_samples=6)
+
+
 @pytest.mark.parametrize("options", [{"num_cotangents": 2}, {"projection_dim": 16}])
 def test_random_signs_and_projections_are_right_on_average(options):
     params, inputs = mlp_case()

@@ -174,8 +174,9 @@ def function_space_sgd(
             targets,
             _losses.classes(targets, outputs),
             state,
-            optimizer.rates(start + steps)[start:],
-            batches,
+            _padded(optimizer.rates(start + steps)[start:]),
+            None if batches is None else _padded(batches),
+            steps,
             stop_below,
             loss=loss,
             optimizer=SGD(1.0, momentum, nesterov, weight_decay, decoupled),
@@ -191,8 +192,14 @@ def function_space_sgd(
         )
 
 
+def _padded(values: np.ndarray) -> np.ndarray:
+    """Zeros up to a power of two, for fewer compilations."""
+    missing = (1 << (len(values) - 1).bit_length()) - len(values)
+    return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
+
+
 @functools.partial(jax.jit, static_argnames=("loss", "optimizer"))
-def _run(matrix, targets, labels, state, rates, batches, stop_below, *, loss, optimizer):
+def _run(matrix, targets, labels, state, rates, batches, steps, stop_below, *, loss, optimizer):
     gradient = jax.vmap(jax.grad(loss))
 
     def mean_loss(outputs):
@@ -237,7 +244,7 @@ def _run(matrix, targets, labels, state, rates, batches, stop_below, *, loss, op
 
     def goes_on(carry):
         step, _, losses, _ = carry
-        return (step < len(rates)) & (losses[step] > stop_below)
+        return (step < steps) & (losses[step] > stop_below)
 
     empty = jnp.zeros(len(rates) + 1)
     carry = record(0, state, empty, None if labels is None else empty)

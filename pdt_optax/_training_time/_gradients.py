@@ -42,7 +42,7 @@ class Network:
         self._mesh = jax.make_mesh(
             (len(devices),), ("samples",), axis_types=(AxisType.Auto,), devices=devices
         )
-        self._apply = apply
+        self._programs = _Programs(apply)
         self.inputs = inputs
         self.leaves = self._spread(
             [
@@ -66,34 +66,24 @@ class Network:
 
     def outputs(self) -> np.ndarray:
         """Outputs of all examples, ``(N, C)``."""
-        apply = jax.jit(self._apply)
-        return self._by_chunks(lambda x: apply(self.leaves, x))
+        return self._by_chunks(lambda x: self._programs.outputs(self.leaves, x))
 
     def alone(self) -> np.ndarray:
         """Outputs of the first example, ``(1, C)``, computed without the others."""
-        return np.asarray(jax.jit(self._apply)(self.leaves, self.inputs[:1]))
+        return np.asarray(self._programs.outputs(self.leaves, self.inputs[:1]))
 
     def pushforward(self, tangent: Leaves) -> np.ndarray:
         """Derivative of the outputs along a direction of the parameters, ``(N, C)``."""
-
-        @jax.jit
-        def push(leaves, tangent, x):
-            return jax.jvp(lambda w: self._apply(w, x), (leaves,), (tangent,))[1]
-
-        return self._by_chunks(lambda x: push(self.leaves, tangent, x))
+        return self._by_chunks(lambda x: self._programs.pushforward(self.leaves, tangent, x))
 
     def pullback(self, cotangents: np.ndarray) -> Leaves:
         """Sum over examples of the gradients of the outputs, weighted by ``(N, C)``."""
-
-        @jax.jit
-        def pull(leaves, total, x, cotangents):
-            outputs, vjp = jax.vjp(lambda w: self._apply(w, x), leaves)
-            return jax.tree.map(jnp.add, total, vjp(cotangents.astype(outputs.dtype))[0])
-
         total = jax.tree.map(jnp.zeros_like, self.leaves)
         for chosen, kept in self._chunks(_CHUNK_SAMPLES, 0, len(self.inputs)):
             weights = cotangents[chosen] * (np.arange(len(chosen)) < kept)[:, None]
-            total = pull(self.leaves, total, *self._split((self.inputs[chosen], weights)))
+            total = self._programs.pullback(
+                self.leaves, total, *self._split((self.inputs[chosen], weights))
+            )
         return total
 
     def sample_gradients(
@@ -109,22 +99,14 @@ class Network:
         Returns:
           A function ``(start, stop) ->`` what is kept for these examples.
         """
-
-        def of_one(leaves, x):
-            outputs, vjp = jax.vjp(lambda w: self._apply(w, x[None])[0], leaves)
-            return jax.vmap(lambda z: vjp(z)[0])(jnp.asarray(cotangents, outputs.dtype))
-
-        @jax.jit
-        def of_chunk(leaves, x):
-            gradients = jax.vmap(of_one, in_axes=(None, 0))(leaves, x)
-            return sketch([leaf.reshape(*leaf.shape[:2], -1) for leaf in gradients])
-
         most = max(_CHUNK_BYTES // (4 * len(cotangents) * max(self.size, 1)), 1)
 
         def of_range(start: int, stop: int) -> list[np.ndarray]:
             parts = []
             for chosen, kept in self._chunks(min(most, _CHUNK_SAMPLES), start, stop):
-                leaves = of_chunk(self.leaves, self._split(self.inputs[chosen]))
+                leaves = self._programs.sample_gradients(
+                    self.leaves, self._split(self.inputs[chosen]), cotangents, sketch=sketch
+                )
                 parts.append([np.asarray(leaf)[:kept] for leaf in leaves])
             return [np.concatenate(leaves) for leaves in zip(*parts, strict=True)]
 
@@ -148,3 +130,35 @@ class Network:
 
     def _spread(self, values: Any, spec: PartitionSpec) -> Any:
         return jax.device_put(values, NamedSharding(self._mesh, spec))
+
+
+class _Programs:
+    """The compiled programs, the same for a network wherever its parameters move.
+
+    Attributes:
+      outputs: ``(leaves, x) -> (n, C)``.
+      pushforward: ``(leaves, tangent, x) -> (n, C)``.
+      pullback: ``(leaves, total, x, cotangents) ->`` the total with these gradients added.
+      sample_gradients: ``(leaves, x, cotangents, sketch=) ->`` what the sketch keeps.
+    """
+
+    def __init__(self, apply: Callable[[Leaves, jax.Array], jax.Array]):
+        def pushforward(leaves, tangent, x):
+            return jax.jvp(lambda w: apply(w, x), (leaves,), (tangent,))[1]
+
+        def pullback(leaves, total, x, cotangents):
+            outputs, vjp = jax.vjp(lambda w: apply(w, x), leaves)
+            return jax.tree.map(jnp.add, total, vjp(cotangents.astype(outputs.dtype))[0])
+
+        def sample_gradients(leaves, x, cotangents, *, sketch):
+            def of_one(x):
+                outputs, vjp = jax.vjp(lambda w: apply(w, x[None])[0], leaves)
+                return jax.vmap(lambda z: vjp(z)[0])(cotangents.astype(outputs.dtype))
+
+            gradients = jax.vmap(of_one)(x)
+            return sketch([leaf.reshape(*leaf.shape[:2], -1) for leaf in gradients])
+
+        self.outputs = jax.jit(apply)
+        self.pushforward = jax.jit(pushforward)
+        self.pullback = jax.jit(pullback)
+        self.sample_gradients = jax.jit(sample_gradients, static_argnames="sketch")

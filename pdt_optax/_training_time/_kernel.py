@@ -35,6 +35,12 @@ class EmpiricalKernel(NamedTuple):
     sample_gradients: int = 0
     projection_dim: int | None = None
 
+    @property
+    def form(self) -> Form:
+        """Which of the three forms it is."""
+        forms: dict[int, Form] = {4: "exact", 3: "class_block", 2: "trace"}
+        return forms[self.matrix.ndim]
+
     def __matmul__(self, cotangents: np.ndarray) -> np.ndarray:
         """The kernel times ``(N, C)``; shape ``(N, C)``."""
         return np.einsum(_PRODUCT[self.matrix.ndim], self.matrix, cotangents, optimize=True)
@@ -202,7 +208,7 @@ def compute(
             cotangents = cotangents / math.sqrt(num_outputs)
 
     if projection_dim is None:
-        sketch, width = lambda leaves: leaves, network.size
+        sketch, width = _everything, network.size
     else:
         sketch, width = _random_projection(network, projection_dim, sketch_key), projection_dim
     gradients = network.sample_gradients(cotangents, sketch)
@@ -247,6 +253,10 @@ def _set_block(
             matrix[columns, :, rows] = matrix[rows, :, columns].transpose(2, 3, 0, 1)
         else:
             matrix[..., columns, rows] = np.swapaxes(matrix[..., rows, columns], -1, -2)
+
+
+def _everything(leaves: Leaves) -> Leaves:
+    return leaves
 
 
 def _random_projection(network: Network, dim: int, key: jax.Array) -> Sketch:

@@ -32,14 +32,15 @@ class Plan:
     threshold: float | None
     relative: float | None
     reference: Reference
-    kernel: str
+    kernel: str | _kernel.EmpiricalKernel
     projection_dim: int | None
     num_cotangents: int
     linearizations: int
     sampling: Sampling
 
     def __post_init__(self):
-        form = "exact" if self.kernel == "auto" else self.kernel
+        form = self.kernel.form if isinstance(self.kernel, _kernel.EmpiricalKernel) else self.kernel
+        form = "exact" if form == "auto" else form
         _kernel.check_kernel_arguments(form, self.num_cotangents, self.projection_dim)
         for name in ("max_steps", "linearizations"):
             if not is_int(getattr(self, name), 1):
@@ -94,6 +95,8 @@ class Plan:
         """The kernel of a network, its form and projection chosen where left open."""
         size = len(network.inputs)
         form: Any = self.kernel
+        if isinstance(form, _kernel.EmpiricalKernel):
+            form = form.form
         if form == "auto":
             form = "exact" if size * num_outputs <= _EXACT_SIZE else "class_block"
         dim = self.projection_dim

@@ -9,9 +9,10 @@ import optax
 
 from pdt_optax._checks import is_int
 from pdt_optax._training_time import _kernel, _losses
-from pdt_optax._training_time._closed_form import mse_curve
+from pdt_optax._training_time._closed_form import check_fit, mse_curve
 from pdt_optax._training_time._dynamics import Sampling
 from pdt_optax._training_time._gradients import ApplyFn, Network
+from pdt_optax._training_time._kernel import EmpiricalKernel
 from pdt_optax._training_time._losses import LossFn
 from pdt_optax._training_time._plan import Plan, Reference
 from pdt_optax._training_time._prediction import TrainingTimePrediction, extrapolated, warnings
@@ -36,7 +37,7 @@ def predict_training_time(
     threshold: float | None = None,
     relative: float | None = None,
     reference: Reference = "initial",
-    kernel: str = "auto",
+    kernel: str | EmpiricalKernel = "auto",
     projection_dim: int | None = None,
     num_cotangents: int = 2,
     linearizations: int = 1,
@@ -68,7 +69,8 @@ def predict_training_time(
         with a factor of at least 1; ``'absolute'`` one. The choice changes the answer.
       kernel: a form of :func:`pdt_optax.empirical_kernel`, or ``'auto'``: exact up to 3000
         outputs in all, otherwise by class. ``'trace'`` is cheapest, and as good where the last
-        layer is freshly initialised near zero.
+        layer is freshly initialised near zero. Or a kernel of this network and these inputs,
+        which then serves predictions of several optimizers.
       projection_dim: as in :func:`pdt_optax.empirical_kernel`; by default ``max(2N, 2000)`` if
         the gradients of one output of all examples take more than 1 GiB and the form is not
         exact, otherwise none.
@@ -133,6 +135,8 @@ def predict_training_time(
             f"`max_samples` must be None or an int of at least two batches, {least}, "
             f"got {max_samples!r}."
         )
+    if max_samples is not None and isinstance(kernel, EmpiricalKernel):
+        raise ValueError("`max_samples` must be None where `kernel` is one of all inputs.")
     key = jax.random.key(0) if key is None else key
     if max_samples is None or max_samples >= size:
         return _predict(plan, inputs, targets, key)
@@ -172,7 +176,11 @@ def _predict(
     threshold = plan.loss_to_reach(initial)
     rates = plan.optimizer.rates(plan.max_steps)
     batch_key, kernel_key = jax.random.split(key)
-    kernel = plan.kernel_of(network, outputs.shape[1], kernel_key)
+    if isinstance(plan.kernel, EmpiricalKernel):
+        kernel = plan.kernel
+        check_fit(kernel, outputs, "outputs")
+    else:
+        kernel = plan.kernel_of(network, outputs.shape[1], kernel_key)
     eigenvalues = kernel.eigenvalues()
     greatest = float(eigenvalues.max())
     quadratic = plan.loss is _losses.half_squared_error
