@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test fuzz lint format toy clean
+.PHONY: help demo test fuzz lint format toy tpu clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -15,6 +15,10 @@ demo: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minut
 
 toy: $(VENV)/experiments  ## The paper's six-variable example
 	$(BIN)/python -m experiments.toy --out=runs/toy
+
+tpu:  ## Compile whole train steps for TPU slices, without a TPU
+	$(MAKE) VENV=.venv-tpu .venv-tpu/tpu
+	.venv-tpu/bin/python -m experiments.tpu
 
 test: lint  ## Lint, types, tests and doctests
 	$(BIN)/python -m pytest
@@ -32,7 +36,7 @@ format: $(VENV)/test  ## Format and fix
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

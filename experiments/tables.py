@@ -56,7 +56,7 @@ _MAIN = (_COMPARISON[0], _COMPARISON[2], _COMPARISON[3], *_FINAL[:3])
 
 def markdown(scores: Sequence[Score]) -> str:
     """Returns the table in Markdown."""
-    return _markdown(_cells(scores), labels=1)
+    return grid(_cells(scores), labels=1)
 
 
 def study(runs: Mapping[str, Sequence[Score]]) -> str:
@@ -64,7 +64,7 @@ def study(runs: Mapping[str, Sequence[Score]]) -> str:
     tables = {run: _cells(scores, _MAIN) for run, scores in runs.items()}
     heading = [("run",), *next(iter(tables.values()))[0]]
     rows = [[(run,), *row] for run, (_, *rows) in tables.items() for row in rows]
-    return _markdown([heading, *rows], labels=2)
+    return grid([heading, *rows], labels=2)
 
 
 def text(scores: Sequence[Score]) -> str:
@@ -80,8 +80,13 @@ def text(scores: Sequence[Score]) -> str:
     return "\n".join(aligned)
 
 
-def _markdown(table: Sequence[Sequence[tuple[str, ...]]], labels: int) -> str:
-    """Rows of cells, the heading first; the first `labels` columns are names."""
+def grid(table: Sequence[Sequence[tuple[str, ...]]], labels: int) -> str:
+    """Returns a Markdown table of rows of cells of several lines, the heading first.
+
+    Args:
+      table: the rows.
+      labels: how many columns, from the first, are names.
+    """
     heading, *rows = [[" ".join(cell).strip() for cell in row] for row in table]
     rule = ["---"] * labels + ["---:"] * (len(heading) - labels)
     return "\n".join("| " + " | ".join(line) + " |" for line in (heading, rule, *rows))

@@ -53,8 +53,14 @@ class Block(nnx.Module):
         return x + self.down(nnx.gelu(self.up(self.mlp_norm(x))))
 
 
+_rematerialized = nnx.remat(Block.__call__)
+
+
 class ViT(nnx.Module):
-    """Vision transformer of any `Size`; parameters in float32, activations in `dtype`."""
+    """Vision transformer of any `Size`; parameters in float32, activations in `dtype`.
+
+    With `remat` a block's activations are computed anew in the backward pass, not kept.
+    """
 
     def __init__(
         self,
@@ -65,6 +71,7 @@ class ViT(nnx.Module):
         width: float = 1.0,
         depth: float = 1.0,
         dtype: Any = None,
+        remat: bool = False,
         rngs: nnx.Rngs,
     ):
         size = size.scaled(width, depth)
@@ -82,6 +89,7 @@ class ViT(nnx.Module):
         self.class_token = nnx.Param(jnp.zeros((1, 1, size.width)))
         self.positions = nnx.Param(normal(rngs.params(), (1, tokens, size.width)))
         self.blocks = nnx.List(Block(size, dtype, rngs=rngs) for _ in range(size.depth))
+        self.remat = remat
         self.norm = nnx.LayerNorm(size.width, dtype=dtype, rngs=rngs)
         self.logits = nnx.Linear(size.width, num_classes, rngs=rngs)
 
@@ -92,6 +100,7 @@ class ViT(nnx.Module):
         token = jnp.broadcast_to(self.class_token[...], (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([token.astype(x.dtype), x], axis=1)
         x = x + self.positions[...].astype(x.dtype)
+        apply = _rematerialized if self.remat else Block.__call__
         for block in self.blocks:
-            x = block(x)
+            x = apply(block, x)
         return self.logits(self.norm(x[:, 0]).astype(jnp.float32))
