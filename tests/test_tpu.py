@@ -1,0 +1,116 @@
+"""The whole train step for TPUs and GPUs that are not there, and what it needs of them."""
+
+import math
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import compiled, records, sharded, slices
+from experiments.models import vit
+import pdt_optax
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results" / "tpu"
+TINY = vit.Size(patch=8, depth=1, width=64, heads=2, mlp=256)
+
+
+@pytest.fixture(scope="module")
+def step():
+    link = pdt_optax.pdt(10, scope=sharded.layers, history_dtype="bfloat16")
+    mesh = sharded.mesh_of(jax.devices())
+    shape = {"image_shape": (16, 16, 3), "num_classes": 10, "batch_size": 16}
+    return sharded.vit_step(mesh, lambda _: link, size=TINY, remat=True, **shape)
+
+
+@pytest.mark.parametrize("platforms", [("cuda",), ("tpu",), ("cuda", "tpu")], ids="-".join)
+def test_step_lowers_to_what_every_platform_has(step, platforms):
+    """Eigenvalues and singular values by a library call would not be there on a TPU."""
+    text = step.function.trace(*step.arguments).lower(lowering_platforms=platforms).as_text()
+    assert "stablehlo.while" in text
+    assert re.findall(r"custom_call @(\w+)|(eigh?\b|svd)", text) == []
+
+
+def test_labels_of_layers(step):
+    labels = set(jax.tree.leaves(sharded.layers(step.arguments[0])))
+    assert labels == {"embed", "class_token", "positions", "blocks/0", "norm", "logits"}
+
+
+def test_vit_huge_with_pdt_is_split_over_a_mesh():
+    """632 M parameters: each device holds its share of weights, AdamW and five snapshots."""
+    mesh = sharded.mesh_of(jax.devices())
+    link = pdt_optax.pdt(10, scope=sharded.layers, history_dtype="bfloat16")
+    step = sharded.vit_step(mesh, lambda _: link, size=vit.HUGE, remat=True, batch_size=8)
+    params, state, *_ = step.arguments
+    number = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert number == 632_045_800
+
+    def share(leaf):
+        return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+    held = sum(map(share, jax.tree.leaves((params, state))))
+    bytes_per_parameter = 4 + 8 + 4 + 4 * 2  # weights, AdamW, anchor, increments
+    assert held == pytest.approx(number * bytes_per_parameter / 8, rel=0.01)
+
+
+TEXT = """
+  %a = f32[4,2]{1,0} all-reduce(%x), channel_id=1
+  %b = (f32[]{:T(128)}, s32[3]{0}) all-reduce(%y, %z), channel_id=2
+  %c = (bf16[8]{0}, bf16[64]{0:T(1024)S(1)}) all-gather-start(%w), channel_id=3
+  %d = bf16[64]{0} all-gather-done(%c)
+  %e = (s8[2]{0}, pred[5]{0}) all-to-all(%v, %u), channel_id=4
+  %f = f32[9]{0} fusion(%all-reduce.1), kind=kLoop
+"""
+
+
+def test_collectives_of_a_text():
+    assert compiled.collectives(TEXT) == {
+        "all-reduce": compiled.Traffic(count=2, size=32 + 16, largest=32),
+        "all-gather": compiled.Traffic(count=1, size=128, largest=128),
+        "all-to-all": compiled.Traffic(count=1, size=7, largest=7),
+    }
+
+
+def test_needs_of_a_program():
+    mesh = sharded.mesh_of(jax.devices())
+    split = jax.NamedSharding(mesh, jax.P(sharded.AXIS))
+    x = jax.ShapeDtypeStruct((1024,), jnp.float32, sharding=split)
+    needs = compiled.needs(
+        jax.jit(lambda x: (x + 1, jnp.sum(x)), donate_argnums=0).lower(x).compile()
+    )
+    assert needs.arguments == 4 * 1024 // 8
+    assert needs.peak >= needs.arguments + needs.temporaries
+    assert needs.collectives == {"all-reduce": compiled.Traffic(1, 4, 4)}
+
+
+def test_table_in_the_docs_is_that_of_the_records():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    begin, end = page.index("<!-- tpu:"), page.index("<!-- end of tpu -->")
+    assert page[begin:end].split("-->")[1].strip() == slices.table(records.read_rows(RESULTS))
+
+
+def test_an_event_on_tpu_moves_only_sums():
+    rows = records.read_rows(RESULTS)
+    bases = {(row["model"], row["slice"]): row for row in rows if row["link"] == slices.NONE}
+    compared = [row for row in rows if row["link"] not in (slices.NONE, slices.IRE)]
+    assert {row["model"] for row in compared} == set(slices.SIZES)
+    for row in compared:
+        base = bases[row["model"], row["slice"]]
+        assert "error" not in row
+        assert set(row["custom_calls"]) == set(base["custom_calls"])
+        for kind, sent in row["collectives"].items():
+            before = base["collectives"].get(kind, {"count": 0, "size": 0})
+            most = (1, 64 * 1024) if kind == "all-reduce" else (0, 0)
+            assert (sent["count"] - before["count"], sent["size"] - before["size"]) <= most
+
+
+def test_an_unknown_link_is_a_short_error():
+    command = [sys.executable, "-m", "experiments.tpu", "--links=int4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "flag --links=int4" in done.stderr
+    assert "Traceback" not in done.stderr
