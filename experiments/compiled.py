@@ -13,17 +13,19 @@ COLLECTIVES = (
     "all-to-all",
     "collective-permute",
 )
-_OPERATION = re.compile(rf" = (.*?) ({'|'.join(COLLECTIVES)})(-start)?\(")
+_OPERATION = re.compile(rf" = (.*?) ({'|'.join(COLLECTIVES)})(-start)?\((.*)")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+_SCATTERS = 'from-cross-replica-sharding="true"'  # how a TPU's program marks a reduce-scatter
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Collectives of one kind, as they stand in the program (a loop's body counts once).
+    """Collectives of one kind, as they stand in the program: the body of a loop counts once.
 
     Attributes:
       count: operations.
-      size: bytes of their results on one device.
+      size: bytes of their results on one device; of a reduce-scatter, before it is scattered.
       largest: bytes of the largest result.
     """
 
@@ -59,15 +61,21 @@ def needs(compiled: Any) -> Needs:
 
 
 def collectives(text: str) -> dict[str, Traffic]:
-    """Counts the collectives of a program in XLA's text form."""
-    sizes: dict[str, list[int]] = {}
-    for shapes, kind, asynchronous in _OPERATION.findall(text):
+    """Counts the collectives of a program in XLA's text form.
+
+    What a TPU's program does piece by piece beside other work counts once: its channel tells.
+    """
+    sizes: dict[str, dict[str, int]] = {}
+    for shapes, kind, asynchronous, rest in _OPERATION.findall(text):
         arrays = [_size(int(bits or 8), dims) for _, bits, dims in _ARRAY.findall(shapes)]
         if asynchronous and kind != "all-reduce":
             arrays = arrays[len(arrays) // 2 :]  # operands come first, then results
-        sizes.setdefault(kind, []).append(sum(arrays))
+        channels = sizes.setdefault("reduce-scatter" if _SCATTERS in rest else kind, {})
+        channel = _CHANNEL.search(rest)
+        name = channel[1] if channel else f"none {len(channels)}"
+        channels[name] = max(channels.get(name, 0), sum(arrays))
     return {
-        kind: Traffic(len(sizes[kind]), sum(sizes[kind]), max(sizes[kind]))
+        kind: Traffic(len(sizes[kind]), sum(sizes[kind].values()), max(sizes[kind].values()))
         for kind in COLLECTIVES
         if kind in sizes
     }

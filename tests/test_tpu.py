@@ -63,6 +63,9 @@ TEXT = """
   %c = (bf16[8]{0}, bf16[64]{0:T(1024)S(1)}) all-gather-start(%w), channel_id=3
   %d = bf16[64]{0} all-gather-done(%c)
   %e = (s8[2]{0}, pred[5]{0}) all-to-all(%v, %u), channel_id=4
+  %g = f32[64]{0} all-gather(%t), channel_id=5, dimensions={0}
+  %h = f32[64]{0:S(1)} all-gather(%s), channel_id=5, dimensions={0}
+  %i = f32[16]{0} all-reduce(%r), channel_id=6, attributes={from-cross-replica-sharding="true"}
   %f = f32[9]{0} fusion(%all-reduce.1), kind=kLoop
 """
 
@@ -70,7 +73,8 @@ TEXT = """
 def test_collectives_of_a_text():
     assert compiled.collectives(TEXT) == {
         "all-reduce": compiled.Traffic(count=2, size=32 + 16, largest=32),
-        "all-gather": compiled.Traffic(count=1, size=128, largest=128),
+        "all-gather": compiled.Traffic(count=2, size=128 + 256, largest=256),
+        "reduce-scatter": compiled.Traffic(count=1, size=64, largest=64),
         "all-to-all": compiled.Traffic(count=1, size=7, largest=7),
     }
 
