@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import compiled, records, sharded, slices
+from experiments import compiled, sharded
 from experiments.models import vit
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parent.parent
-RESULTS = ROOT / "experiments" / "results" / "tpu"
 TINY = vit.Size(patch=8, depth=1, width=64, heads=2, mlp=256)
 
 
@@ -89,27 +88,6 @@ def test_needs_of_a_program():
     assert needs.arguments == 4 * 1024 // 8
     assert needs.peak >= needs.arguments + needs.temporaries
     assert needs.collectives == {"all-reduce": compiled.Traffic(1, 4, 4)}
-
-
-def test_table_in_the_docs_is_that_of_the_records():
-    page = (ROOT / "docs" / "scaling.md").read_text()
-    begin, end = page.index("<!-- tpu:"), page.index("<!-- end of tpu -->")
-    assert page[begin:end].split("-->")[1].strip() == slices.table(records.read_rows(RESULTS))
-
-
-def test_an_event_on_tpu_moves_only_sums():
-    rows = records.read_rows(RESULTS)
-    bases = {(row["model"], row["slice"]): row for row in rows if row["link"] == slices.NONE}
-    compared = [row for row in rows if row["link"] not in (slices.NONE, slices.IRE)]
-    assert {row["model"] for row in compared} == set(slices.SIZES)
-    for row in compared:
-        base = bases[row["model"], row["slice"]]
-        assert "error" not in row
-        assert set(row["custom_calls"]) == set(base["custom_calls"])
-        for kind, sent in row["collectives"].items():
-            before = base["collectives"].get(kind, {"count": 0, "size": 0})
-            most = (1, 64 * 1024) if kind == "all-reduce" else (0, 0)
-            assert (sent["count"] - before["count"], sent["size"] - before["size"]) <= most
 
 
 def test_an_unknown_link_is_a_short_error():
