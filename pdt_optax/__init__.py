@@ -17,6 +17,7 @@ from pdt_optax._ire import IREState, ire, scale_by_ire
 from pdt_optax._paths import predicted_path, prediction_errors
 from pdt_optax._pdt import pdt
 from pdt_optax._predictors import Predictor, affine_dmd, average, dmd, last_increment, linear
+from pdt_optax._restore import restore_types
 from pdt_optax._schedule import Adaptive
 from pdt_optax._sharding import state_shardings
 from pdt_optax._snapshots import snapshots
@@ -75,6 +76,7 @@ __all__ = [
     "predicted_path",
     "prediction_errors",
     "random_mask",
+    "restore_types",
     "sample_batches",
     "sampled_label_fisher",
     "scale_by_ire",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pdt_optax import _checks, _criteria, _event, _leaves, _predictors, _state
+from pdt_optax import _checks, _criteria, _event, _leaves, _predictors, _restore, _state
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event
 from pdt_optax._history import History
@@ -107,7 +107,8 @@ def pdt(
       ValueError: at construction for an argument out of range; from ``init`` for
         complex parameters or labels that do not fit them; from ``update`` if
         ``params``, or a needed ``value_fn`` or ``value``, is missing or has another
-        structure or shape than it must.
+        structure or shape than it must, or if the state is one of other arguments,
+        as from an old checkpoint.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -212,6 +213,7 @@ def pdt(
             _checks.check_passed("value", value, "params, value=loss")
         _leaves.check_structure("updates", updates, params, "`params`")
         _leaves.check_structure("params", params, state.anchor, "those given to `init`")
+        _restore.check_state(state, jax.eval_shape(init_fn, params))
         floats = _leaves.FloatLeaves(params)
         if not floats:
             return updates, state

@@ -1,0 +1,83 @@
+"""A saved state and the arguments of now: do they fit each other?"""
+
+from typing import Any
+
+import jax
+
+from pdt_optax import _leaves
+
+_ARGUMENTS = {"anchor": "params", "fallback": "rollback", "operators": "scope"}
+
+
+def restore_types(saved: Any, state: Any) -> Any:
+    """Gives what was read from a checkpoint the types of `state`.
+
+    A checkpoint that is read without a target comes back as nested dicts and lists.
+    This puts its leaves into the named tuples of a state, and raises if they do not
+    fit. A restore *with* a target may cast silently, as orbax does: pass the
+    checkpoint's metadata here first.
+
+    Args:
+      saved: a tree of anything that has ``shape`` and ``dtype``: restored arrays, or
+        the metadata of a checkpoint.
+      state: what it is to become, arrays or :class:`jax.ShapeDtypeStruct`; may hold
+        parameters and other things beside the state of an optimizer.
+
+    Returns:
+      The leaves of `saved` in a tree like `state`.
+
+    Raises:
+      ValueError: if a leaf is missing, left over, or of another shape or dtype. It
+        names the argument of :func:`pdt_optax.pdt` that must have changed.
+
+    Examples:
+      >>> import jax.numpy as jnp, optax, pdt_optax
+      >>> tx = optax.adam(1e-3)
+      >>> saved = [{"count": jnp.array(7), "mu": jnp.ones(2), "nu": jnp.ones(2)}, None]
+      >>> state = pdt_optax.restore_types(saved, tx.init(jnp.zeros(2)))
+      >>> print(type(state[0]).__name__, state[0].count)
+      ScaleByAdamState 7
+    """
+    found, expected = _by_path(saved), _by_path(state)
+    _check_same(found, expected, "`saved`")
+    return jax.tree.unflatten(jax.tree.structure(state), [found[path] for path in expected])
+
+
+def check_state(state: Any, expected: Any) -> None:
+    """Raises ValueError unless a state passed to ``update`` is such as ``init`` would give."""
+    _check_same(_by_path(state), _by_path(expected), "the state passed to `update`")
+
+
+def _check_same(found: dict[str, Any], expected: dict[str, Any], where: str) -> None:
+    """Raises ValueError at the first leaf that differs, naming the argument it depends on."""
+    for path in sorted({*found, *expected}):
+        there, now = _describe(found.get(path)), _describe(expected.get(path))
+        if there != now:
+            raise ValueError(
+                f"`{_argument(path, found, expected)}` must be as it was when the state was made: "
+                f"{path} is {there} in {where}, {now} by the arguments of now."
+            )
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def _describe(leaf: Any) -> str:
+    if leaf is None:
+        return "missing"
+    return f"{_leaves.leaf_dtype(leaf)}{list(getattr(leaf, 'shape', ()))}"
+
+
+def _argument(path: str, found: dict[str, Any], expected: dict[str, Any]) -> str:
+    parts = path.split("/")
+    if "increments" in parts:
+        increment = "/".join(parts[: parts.index("increments") + 2]) + "/"
+        both = all(
+            any(f"{key}/".startswith(increment) for key in tree) for tree in (found, expected)
+        )
+        return "history_dtype" if both else "history"
+    return next((_ARGUMENTS[part] for part in parts if part in _ARGUMENTS), "state")
