@@ -31,7 +31,7 @@ COLORS: Mapping[str, str] = {
     "switching": "#56B4E9",
     "short": "#E69F00",
 }
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -68,7 +68,7 @@ def draw(records: Sequence[Record], title: str) -> Figure:
     """
     arms = _runs(records)
     scores = by_arm(score(records))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 9.5), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", weight="bold")
         grid = figure.add_gridspec(3, 2, height_ratios=[3, 3, 2])
