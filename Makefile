@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test fuzz lint format toy tpu clean
+.PHONY: help demo test fuzz lint format toy tpu docs figures notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -26,6 +26,18 @@ test: lint  ## Lint, types, tests and doctests
 fuzz: $(VENV)/test  ## Thousands of hostile histories; prints how many
 	PDT_FUZZ=1 $(BIN)/python -m pytest -n0 -s tests/test_fuzz.py
 
+docs: $(VENV)/docs  ## The pages, into docs/_build/html/index.html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+figures: $(VENV)/docs  ## Draw the pictures of the pages anew
+	$(BIN)/python docs/draw.py
+
+notebooks: $(VENV)/notebooks  ## Run the notebooks in place and keep their outputs
+	$(BIN)/python tests/test_notebooks.py
+
+package: $(VENV)/package  ## Build wheel and sdist and try both in a clean environment
+	$(BIN)/python tests/try_package.py
+
 lint: $(VENV)/test  ## Ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,7 +48,7 @@ format: $(VENV)/test  ## Format and fix
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache build dist docs/_build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

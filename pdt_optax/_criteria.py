@@ -40,6 +40,8 @@ class Proposal(NamedTuple):
 
 
 Criterion = Callable[[Proposal], jax.Array]
+"""From a proposal to a boolean array of the leaf's shape: the coordinates that jump."""
+
 Bound = float | Callable[[jax.Array], jax.Array]
 
 

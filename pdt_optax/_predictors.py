@@ -19,6 +19,11 @@ from pdt_optax._checks import check_is_called, is_number
 from pdt_optax._dmd import Gram
 
 Predictor = Callable[[Gram, int], jax.Array]
+"""From the Gram matrix of a history and a horizon to coefficients ``(horizon, h)``.
+
+The predicted displacement from the newest snapshot after ``k`` snapshots is
+``sum_j coefficients[k - 1, j] * B_j`` in the basis ``B`` of :class:`pdt_optax.Gram`.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""Sphinx configuration; `make docs` builds the pages, and nothing in them needs a network."""
+
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+import pdt_optax
+
+project = "pdt_optax"
+author = "The pdt_optax authors"
+version = release = pdt_optax.__version__
+html_title = f"pdt_optax {version}"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = ["_build"]
+default_role = "code"
+nitpicky = True
+# What other projects and our private modules define has no page here.
+nitpick_ignore_regex = [(r"py:.*", r"(?!pdt_optax\.[a-zA-Z]).*")]
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 60
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # The notebooks keep their outputs; a test executes them.
+suppress_warnings = ["myst.xref_missing"]
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_copy_source = False
+html_show_copyright = False
+html_show_sphinx = False
+
+
+def check_symbols(app: Sphinx, env: BuildEnvironment) -> None:
+    """A public symbol without an entry in the reference is a warning, and so an error."""
+    documented = env.domains.python_domain.objects
+    for name in pdt_optax.__all__:
+        if f"pdt_optax.{name}" not in documented:
+            logging.getLogger(__name__).warning("pdt_optax.%s is not in the reference", name)
+
+
+def setup(app: Sphinx) -> None:
+    """Registers the check."""
+    app.connect("env-check-consistency", check_symbols)
