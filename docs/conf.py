@@ -37,7 +37,6 @@ napoleon_use_rtype = False
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # The notebooks keep their outputs; a test executes them.
-suppress_warnings = ["myst.xref_missing"]
 
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Mapping
 import pathlib
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ import pdt_optax
 
 HERE = pathlib.Path(__file__).parent
 GREY, BLUE, ORANGE, GREEN, PALE = "#4d4d4d", "#0072B2", "#D55E00", "#009E73", "#eef3f8"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -43,7 +44,9 @@ def eigenvalues(spectra: Mapping[float, np.ndarray], time: str = "epoch") -> Fig
         axes.axhline(0, color=COLORS["base"], linewidth=0.4)
         for when, values in spectra.items():
             color = _TIME_MAP(norm(when))
-            axes.scatter(values.real, values.imag, s=22, color=color, alpha=0.85, linewidth=0)
+            axes.scatter(
+                np.real(values), np.imag(values), s=22, color=color, alpha=0.85, linewidth=0
+            )
         axes.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
     everything = np.concatenate(list(spectra.values()))
     reach = max(1.1, 1.05 * np.abs(everything).max())
@@ -199,8 +202,10 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _colorbar(figure: Figure, axes: Sequence[Axes], colors: Colormap, norm: Normalize, label: str):
-    mappable = matplotlib.cm.ScalarMappable(norm, colors)
+def _colorbar(
+    figure: Figure, axes: Sequence[Axes], colors: Colormap, norm: Normalize, label: str
+) -> Any:
+    mappable = ScalarMappable(norm, colors)
     bar = figure.colorbar(mappable, ax=axes, shrink=0.9, pad=0.02)
     bar.set_label(label)
     bar.outline.set_visible(False)

@@ -107,17 +107,20 @@ def prediction_errors(
     groups, num_groups = _leaves.groups(scope, snapshots[-1])
     predictor = _predictors.resolve(predictor, -1)
     starts = len(snapshots) - history
-    errors = np.full((len(groups), starts, horizon), np.nan)
+    errors: dict[tuple[int, int], jax.Array] = {}
     for start in range(starts):
         *fitted, newest = snapshots[start : start + history]
         held = history_of([*fitted, newest])
         coefficients = _coefficients(held, tuple(groups), num_groups, predictor, horizon)
         for ahead, actual in enumerate(snapshots[start + history :][:horizon]):
-            rows = coefficients[jnp.asarray(groups), ahead]
-            errors[:, start, ahead] = _relative_errors(
-                held.basis(), rows, displacement(newest, actual)
+            truths = displacement(newest, actual)
+            errors[start, ahead] = _relative_errors(
+                held, tuple(groups), coefficients, ahead, truths
             )
-    return unflatten(snapshots[-1], errors)
+    table = np.full((len(groups), starts, horizon), np.nan)
+    for (start, ahead), error in errors.items():
+        table[:, start, ahead] = error
+    return unflatten(snapshots[-1], table)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "num_groups", "predictor", "horizon"))
@@ -129,13 +132,18 @@ def _coefficients(
     return jax.vmap(lambda gram: predictor(gram, horizon))(gram)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="groups")
 def _relative_errors(
-    columns: list[list[jax.Array]], rows: jax.Array, truths: list[jax.Array]
+    held: History,
+    groups: tuple[int, ...],
+    coefficients: jax.Array,
+    ahead: jax.Array | int,
+    truths: list[jax.Array],
 ) -> jax.Array:
     """``||prediction - truth|| / ||truth||`` of the displacements of each leaf; 0 / 0 is 0."""
     ratios = []
-    for column, row, truth in zip(columns, rows, truths, strict=True):
-        error = jnp.sqrt(jnp.sum((_history.combine(row, column) - truth) ** 2))
+    for column, group, truth in zip(held.basis(), groups, truths, strict=True):
+        predicted = _history.combine(coefficients[group, ahead], column)
+        error = jnp.sqrt(jnp.sum((predicted - truth) ** 2))
         ratios.append(jnp.where(error == 0, 0, error / jnp.sqrt(jnp.sum(truth**2))))
     return jnp.stack(ratios)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -15,10 +16,16 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def execute(path):
     """Runs all cells in a kernel that finds the packages of this clone first."""
     notebook = nbformat.read(path, as_version=4)
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-    client = NotebookClient(notebook, km=kernel, timeout=600, record_timing=False)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    client.execute(cwd=str(path.parent), env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with tempfile.TemporaryDirectory() as folder:  # Sockets on disk: no ports are opened.
+        kernel = AsyncKernelManager(
+            kernel_name="python3", transport="ipc", connection_file=f"{folder}/kernel.json"
+        )
+        client = NotebookClient(
+            notebook, km=kernel, timeout=600, startup_timeout=300, record_timing=False
+        )
+        client.execute(cwd=str(path.parent), env=environment)
     return notebook
 
 
