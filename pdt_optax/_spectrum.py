@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -103,15 +102,16 @@ def spectral_distance(first: Any, second: Any) -> float:
     have distance zero, whatever their weights and parametrisations are.
 
     Args:
-      first: eigenvalues, shape ``(n,)``, such as a row of ``Spectrum.eigenvalues`` up to its
-        rank.
-      second: eigenvalues, shape ``(m,)``.
+      first: eigenvalues, shape ``(n,)``, such as the first ``n`` of a row of
+        ``Spectrum.eigenvalues``, ``n`` being the rank of the fit.
+      second: as many eigenvalues; fits with the same `svd_rank` have as many.
 
     Returns:
       The distance.
 
     Raises:
-      ValueError: if a set is empty, has not one axis, or is not finite.
+      ValueError: if a set is empty, has not one axis, or is not finite, or if their sizes
+        differ.
 
     Examples:
       >>> import pdt_optax
@@ -130,9 +130,12 @@ def spectral_distance(first: Any, second: Any) -> float:
                 f"`{name}` must be a non-empty vector of finite eigenvalues, got {values!r}."
             )
         sets.append(values)
-    size = math.lcm(*map(len, sets))
-    rows, columns = (np.repeat(values, size // len(values)) for values in sets)
-    costs = np.abs(rows[:, None] - columns[None])
+    if len(sets[0]) != len(sets[1]):
+        raise ValueError(
+            f"`second` must have as many eigenvalues as `first`, {len(sets[0])}, got "
+            f"{len(sets[1])}."
+        )
+    costs = np.abs(sets[0][:, None] - sets[1][None])
     matched = optax.assignment.hungarian_algorithm(jnp.asarray(costs))
     return float(costs[matched].mean())
 
