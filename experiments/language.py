@@ -12,12 +12,12 @@ import numpy as np
 import optax
 
 from experiments.data import pydoc_topics
+from experiments.ire_masks import MASKS
 from experiments.models.llama import Llama, Size
 import pdt_optax
 
 CONTEXT, BATCH_SIZE, EVALUATE_EVERY, VALIDATION_ROWS = 64, 16, 40, 256
 WARMUP_STEPS = 20
-MASKS = ("none", "flat", "random", "sharp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,24 +25,24 @@ class Arm:
     """A way of training: AdamW, and which coordinates take larger steps.
 
     Attributes:
-      mask: of `MASKS`; flat is IRE, random and sharp are its controls.
+      mask: none, or of `MASKS`: flat is IRE, random and sharp are its controls.
       kappa: how much larger.
       gamma: the part of the coordinates.
       num_chunks: of the estimator.
+      beta: of the moving average of the estimates.
+      update_interval: steps between two of them.
+      scope: leaves that share a threshold.
+      kappa_decays: whether kappa follows the learning rate down.
     """
 
     mask: str = "none"
     kappa: float = 0.0
     gamma: float = 0.6
     num_chunks: int = 16
-
-    @property
-    def name(self) -> str:
-        """As the records call it."""
-        if self.mask == "none":
-            return "AdamW"
-        chunks = "" if self.num_chunks == 16 else f", {self.num_chunks} chunks"
-        return f"{self.mask}, kappa {self.kappa:g}, gamma {self.gamma:g}{chunks}"
+    beta: float = 0.0
+    update_interval: int = 10
+    scope: str = "global"
+    kappa_decays: bool = False
 
 
 class Model(NamedTuple):
@@ -146,38 +146,11 @@ def optimizer(arm: Arm, learning_rate: Any, steps: int) -> optax.GradientTransfo
     )
     return pdt_optax.ire(
         base,
-        arm.kappa,
+        (lambda step: arm.kappa * shape(step)) if arm.kappa_decays else arm.kappa,
         gamma=arm.gamma,
+        update_interval=arm.update_interval,
         warmup_steps=WARMUP_STEPS,
-        curvature_fn=CONTROLS[arm.mask](curvature),
+        beta=arm.beta,
+        scope=arm.scope,
+        curvature_fn=MASKS[arm.mask](curvature),
     )
-
-
-def _sharp(
-    curvature: optax.GradientTransformationExtraArgs,
-) -> optax.GradientTransformationExtraArgs:
-    """The reciprocal, so that the sharpest coordinates count as the flattest."""
-
-    def update_fn(updates, state, params=None, **extra_args):
-        found, state = curvature.update(updates, state, params, **extra_args)
-        return jax.tree.map(lambda h: 1 / (h + 1e-30), found), state
-
-    return optax.GradientTransformationExtraArgs(curvature.init, update_fn)
-
-
-def _random(
-    curvature: optax.GradientTransformationExtraArgs,
-) -> optax.GradientTransformationExtraArgs:
-    """Uniform numbers, so that the mask is random."""
-    del curvature
-
-    def update_fn(updates, state, params=None, **extra_args):
-        del updates, extra_args
-        assert params is not None
-        key, draw = jax.random.split(state)
-        return optax.tree.random_like(draw, params, jax.random.uniform), key
-
-    return optax.GradientTransformationExtraArgs(lambda params: jax.random.key(1), update_fn)
-
-
-CONTROLS = {"flat": lambda curvature: curvature, "random": _random, "sharp": _sharp}

@@ -171,6 +171,7 @@ def train_step(workload: Workload, optimizer: optax.GradientTransformation) -> S
             grads,
             opt_state,
             params,
+            inputs=batch.inputs,
             value=loss,
             value_fn=lambda params: workload.score(params, model_state, scored),
         )

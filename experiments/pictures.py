@@ -30,6 +30,7 @@ COLORS: Mapping[str, str] = {
     "verified": "#7B3FA0",
     "switching": "#56B4E9",
     "short": "#E69F00",
+    "ire": "#8B6914",
 }
 STYLE: dict[Any, Any] = {
     "axes.grid": True,

@@ -14,6 +14,7 @@ import optax
 
 from experiments import (
     cli,
+    ire_flags,
     loop,
     pdt_flags,
     progress,
@@ -30,7 +31,7 @@ from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
 from experiments.run_flags import BATCH_SIZE, EPOCHS, LEARNING_RATE
 
-for module in (run_flags, pdt_flags):
+for module in (run_flags, pdt_flags, ire_flags):
     flags.adopt_module_key_flags(module)
 
 
@@ -70,6 +71,7 @@ def _check_flags() -> None:
     given = [name for name, flag in _own_flags().items() if not flag.using_default_value]
     pdt_flags.check(given)
     run_flags.check(pdt_flags.PDT.value)
+    ire_flags.check(given, BATCH_SIZE.value, bool(run_flags.GRID.value), pdt_flags.PDT.value)
 
 
 def _steps_per_epoch(workload: workloads.Workload) -> int:
@@ -82,11 +84,15 @@ def _steps_per_epoch(workload: workloads.Workload) -> int:
 def _arms(workload: workloads.Workload) -> list[loop.Arm]:
     steps_per_epoch = _steps_per_epoch(workload)
     steps = EPOCHS.value * steps_per_epoch
+    has_ire = ire_flags.KAPPA.value is not None
     if run_flags.GRID.value:
-        return [loop.Arm(rate, _base(float(rate), steps)) for rate in run_flags.GRID.value]
+        bases = {rate: _base(float(rate), steps) for rate in run_flags.GRID.value}
+        if has_ire:
+            bases = {r: ire_flags.tuned(base, workload) for r, base in bases.items()}
+        return [loop.Arm(rate, base) for rate, base in bases.items()]
     base = _base(LEARNING_RATE.value, steps)
     arms = []
-    if run_flags.BASELINE.value or not pdt_flags.PDT.value:
+    if run_flags.BASELINE.value or not (pdt_flags.PDT.value or has_ire):
         arms.append(loop.Arm(score.BASE, base))
     if short := run_flags.SHORT_EPOCHS.value:
         arms.append(
@@ -99,8 +105,16 @@ def _arms(workload: workloads.Workload) -> list[loop.Arm]:
         settings = _settings(LEARNING_RATE.value, steps)
         optimizer = control.build(base, settings, run_flags.OPTIMIZER.value, steps_per_epoch)
         arms.append(loop.Arm(name, optimizer, evaluated=control.evaluated))
-    for name, link in pdt_flags.links(steps_per_epoch).items():
+    links = pdt_flags.links(steps_per_epoch)
+    for name, link in links.items():
         arms.append(loop.Arm(name, optax.chain(base, link.transform), link))
+    if has_ire:
+        base = _base(ire_flags.LEARNING_RATE.value or LEARNING_RATE.value, steps)
+        for name, enhanced in ire_flags.enhanced(base, workload).items():
+            arms.append(loop.Arm(name, enhanced))
+            for other, link in links.items() if ire_flags.WITH_PDT.value else ():
+                chain = optax.chain(enhanced, link.transform)
+                arms.append(loop.Arm(f"{name}+{other}", chain, link))
     return arms
 
 
@@ -114,7 +128,8 @@ def _base(learning_rate: float, steps: int) -> optax.GradientTransformation:
 
 
 def _own_flags() -> dict[str, flags.Flag]:
-    return cli.flags_beside(run_flags.MODEL) | cli.flags_beside(pdt_flags.PDT)
+    one_of_each = run_flags.MODEL, pdt_flags.PDT, ire_flags.KAPPA
+    return {name: flag for one in one_of_each for name, flag in cli.flags_beside(one).items()}
 
 
 def _configuration() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.data import Dataset, Examples, Split
+from experiments.data import Array, Dataset, Examples, Split
 
 # What a model keeps beside its parameters, as a nested dict of arrays: running statistics of
 # batch norm, random keys of dropout. Empty for a model with neither.
@@ -38,9 +38,10 @@ class Workload:
       dataset: the examples.
       init: seed -> (initial parameters, initial model state), nested dicts of arrays.
       loss: (parameters, model state, batch) -> (mean loss, next model state), in training mode.
-      score: (parameters, model state, batch) -> mean loss without dropout, with batch norm by the
-        statistics of the batch: jumped parameters are judged by what they do, not by running
-        statistics of the parameters before.
+      logits: (parameters, model state, inputs) -> logits without dropout, with batch norm by the
+        statistics of the inputs.
+      score: (parameters, model state, batch) -> mean loss of these: jumped parameters are judged
+        by what they do, not by running statistics of the parameters before.
       evaluate: (parameters, model state, split) -> metrics over a whole split, in evaluation mode;
         not to be called under `jax.jit`.
     """
@@ -48,6 +49,7 @@ class Workload:
     dataset: Dataset
     init: Callable[[int], tuple[optax.Params, ModelState]]
     loss: Callable[[optax.Params, ModelState, Examples], tuple[jax.Array, ModelState]]
+    logits: Callable[[optax.Params, ModelState, Array], jax.Array]
     score: Callable[[optax.Params, ModelState, Examples], jax.Array]
     evaluate: Callable[[optax.Params, ModelState, Split], Evaluation]
 
@@ -62,6 +64,9 @@ def create(model: Callable[..., nnx.Module], dataset: Dataset) -> Workload:
         module = modes.training(params, state)
         value = jnp.mean(_losses(module, examples))
         return value, nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))
+
+    def logits(params: optax.Params, state: ModelState, inputs: Array) -> jax.Array:
+        return modes.scoring(params, state)(inputs)
 
     def score(params: optax.Params, state: ModelState, examples: Examples) -> jax.Array:
         return jnp.mean(_losses(modes.scoring(params, state), examples))
@@ -78,7 +83,7 @@ def create(model: Callable[..., nnx.Module], dataset: Dataset) -> Workload:
         loss, accuracy = np.sum(parts, axis=0) / dataset.size(split)
         return Evaluation(loss, accuracy if np.isfinite(loss) else np.nan)
 
-    return Workload(dataset, modes.init, loss, score, evaluate)
+    return Workload(dataset, modes.init, loss, logits, score, evaluate)
 
 
 def _losses(module: Callable[..., jax.Array], examples: Examples) -> jax.Array:

@@ -315,6 +315,29 @@ def test_a_grid_trains_the_optimizer_alone(tmp_path):
     assert score.low_loss(first) > score.low_loss(second)
 
 
+def test_arms_of_ire_and_of_ire_with_pdt(tmp_path):
+    train_small(
+        tmp_path,
+        "--epochs=2",
+        "--model=cnn",
+        "--optimizer=adamw",
+        "--ire_kappa=2",
+        "--baseline",
+        "--learning_rate=0.001",
+        "--ire_learning_rate=1e-30",
+        "--pdt",
+        "--pdt_snapshot_every=2",
+        "--ire_pdt",
+    )
+    rows = records.read(tmp_path)
+    arms = "base", "paper", "ire", "ire+paper"
+    assert [arm for arm, *_ in ends_of(rows)] == list(arms)
+    # Nothing moves at such a rate.
+    assert epochs_of(rows, "ire")[0].train_loss == epochs_of(rows, "ire")[1].train_loss
+    assert score.low_loss(epochs_of(rows, "base")[1]) > score.low_loss(epochs_of(rows, "ire")[1])
+    assert epochs_of(rows, "ire+paper")[1].predicted
+
+
 @pytest.mark.parametrize(("name", "study"), studies.STUDIES.items())
 def test_studies_are_runs_of_the_program(monkeypatch, name, study, capsys):
     workload = workloads.create(MODELS["fcn"], mnist5k.load())
@@ -414,6 +437,9 @@ def test_pictures_stand_misses_divergence_and_several_seeds(tmp_path: pathlib.Pa
         ("--seeds=1,1", "flag --seeds=.*: must be one or more different ones"),
         ("--pdt_criteria=papers", "flag --pdt_criteria=.*: must be of paper, bounded"),
         ("--pdt_history=2", "flag --pdt_history=2: .* >= 3"),
+        ("--ire_kappa=inf", "flag --ire_kappa=inf: must be a finite number"),
+        ("--ire_gamma=0", r"flag --ire_gamma=0.0: must be in \(0, 1\]"),
+        ("--ire_masks=blunt", "flag --ire_masks=.*: must be one or more different ones of flat"),
         ("--pdt_svd_rank=1.5", "flag --pdt_svd_rank=1.5: must be preset"),
         ("--pdt_svd_rank=full", "flag --pdt_svd_rank=full: must be preset"),
     ],
@@ -428,6 +454,10 @@ def test_a_bad_flag_is_named(argument: str, message: str):
     [
         ("--pdt_horizon=3", "flag --pdt_horizon: needs --pdt"),
         (("--grid=0.1", "--baseline"), "flag --grid: trains the optimizer alone"),
+        ("--ire_gamma=0.5", "flag --ire_gamma: needs --ire_kappa"),
+        (("--ire_kappa=1", "--batch_size=250"), "must be a multiple of --ire_num_chunks=16"),
+        (("--ire_kappa=1", "--ire_pdt"), "flag --ire_pdt: needs --pdt"),
+        (("--ire_kappa=1", "--ire_masks=flat,sharp", "--grid=1"), "tunes one of --ire_masks"),
         ("--batch_size=5000", "flag --batch_size=5000: is larger than the train split"),
         ("--run_dir=/dev/null/run", "flag --run_dir: .*Not a directory"),
     ],

@@ -8,7 +8,9 @@ import pytest
 
 from experiments import flatness
 from experiments.data import pydoc_topics
+from experiments.ire_masks import MASKS
 from experiments.models.llama import SIZES, Llama, Size, rotate
+import pdt_optax
 
 
 @pytest.mark.parametrize(("name", "millions"), [("60m", 60), ("119m", 119), ("229m", 229)])
@@ -62,3 +64,17 @@ def test_flatness_of_a_quadratic():
     assert trace.error == pytest.approx(error, rel=0.1)
     assert abs(trace.mean - np.trace(hessian)) < 4 * error
     assert flatness.top_eigenvalue(loss, params) == pytest.approx(eigenvalues[-1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("flat", (1.0, 0.0)), ("sharp", (0.0, 1.0)), ("random", (0.5, 0.5))]
+)
+def test_masks_of_the_controls(name, share):
+    """The part of the flatter and of the sharper half of the coordinates that is enlarged."""
+    tx = pdt_optax.scale_by_ire(
+        1.0, gamma=0.5, warmup_steps=0, curvature_fn=MASKS[name](pdt_optax.given_curvature())
+    )
+    params, curvature = jnp.zeros(1000), jnp.arange(1.0, 1001.0)
+    updates, _ = tx.update(jnp.ones(1000), tx.init(params), params, curvature=curvature)
+    enlarged = np.asarray(updates).reshape(2, 500) == 2
+    np.testing.assert_allclose(enlarged.mean(1), share, atol=0.1)
