@@ -17,7 +17,6 @@ import numpy as np
 import optax
 
 from experiments import cli, language
-from experiments.data import pydoc_topics
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Rows per step.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Readings.", lower_bound=1)
@@ -48,16 +47,17 @@ def main() -> None:
 
 def _program(arm: language.Arm):
     """A function that takes `INTERVAL` steps."""
-    lm, tx = language.model(), language.optimizer(arm, 1e-3, 10_000)
-    rows = np.resize(pydoc_topics.load().train, (_BATCH_SIZE.value, language.CONTEXT + 1))
+    task = language.cpu()
+    tx = task.optimizer(arm, 1e-3, 10_000)
+    rows = np.resize(task.text.train, (_BATCH_SIZE.value, task.recipe.context + 1))
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state):
-        grads = jax.grad(lm.loss)(params, rows)
+        grads = jax.grad(task.loss)(params, rows)
         updates, state = tx.update(grads, state, params, inputs=rows[:, :-1])
         return optax.apply_updates(params, updates), state
 
-    params = lm.init(0)
+    params = task.init(0)
     carry = [params, tx.init(params)]
 
     def interval():

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 import numpy as np
 
-from experiments.language import EVALUATE_EVERY, Arm
+from experiments.language import Arm
 
 COLORS: Mapping[str, str] = {
     "none": "#4d4d4d",
@@ -90,7 +90,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         runs = [r for r in rows if r["stage"] == "report" and r["mask"] == mask]
         losses = np.array([r["validation_losses"] for r in runs])
         if runs:
-            steps = EVALUATE_EVERY * (1 + np.arange(losses.shape[1]))
+            steps = runs[0]["steps"] * (1 + np.arange(losses.shape[1])) / losses.shape[1]
             curves.plot(steps, losses.mean(0), color=color, label=label)
             curves.fill_between(
                 steps, losses.min(0), losses.max(0), color=color, alpha=0.15, linewidth=0

@@ -245,8 +245,8 @@ def _enlarged(update: jax.Array, boost: Any) -> jax.Array:
 
 def _usable(magnitudes: list[jax.Array]) -> jax.Array:
     """Whether all are finite and one is not zero."""
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in magnitudes]).all()
-    return finite & jnp.stack([(leaf > 0).any() for leaf in magnitudes]).any()
+    greatest = jnp.stack([leaf.max() for leaf in magnitudes]).max()
+    return (greatest > 0) & (greatest < jnp.inf)
 
 
 def _curvature_leaves(curvature: Any, params: Any) -> list[jax.Array]:

@@ -10,6 +10,7 @@ _BITS_OF_INFINITY = int(np.float32(np.inf).view(np.int32))
 # A count is a pair of int32, `(high << _LOW_BITS) + low`: exact up to 2**41 entries.
 _LOW_BITS = 10
 _LOW = (1 << _LOW_BITS) - 1
+_INT32_ENTRIES = 1 << 31
 
 
 def kth_smallest(groups: Sequence[Sequence[jax.Array]], ranks: Sequence[int]) -> jax.Array:
@@ -44,7 +45,10 @@ def kth_smallest(groups: Sequence[Sequence[jax.Array]], ranks: Sequence[int]) ->
 
 
 def _count(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The number of true entries, axis by axis."""
+    """The number of true entries; in one sum where int32 holds it, else axis by axis."""
+    if chosen.size < _INT32_ENTRIES:
+        low = jnp.sum(chosen, dtype=jnp.int32)
+        return _carry(jnp.zeros_like(low), low)
     low = jnp.sum(jnp.atleast_1d(chosen), axis=-1, dtype=jnp.int32)
     high = jnp.zeros_like(low)
     while low.ndim:

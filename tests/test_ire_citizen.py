@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import pdt_optax
+from pdt_optax import _threshold
 from pdt_optax._threshold import kth_smallest
 
 INPUTS = np.random.default_rng(0).standard_normal((32, 6)).astype(np.float32)
@@ -111,7 +112,10 @@ def test_mask_and_threshold_as_numpy_sorts_them(gamma, scope):
         np.testing.assert_array_equal(update, np.where(leaf <= threshold, 3.5, 1))
 
 
-def test_smallest_of_hostile_numbers():
+@pytest.mark.parametrize("entries", [_threshold._INT32_ENTRIES, 0])
+def test_smallest_of_hostile_numbers(monkeypatch, entries):
+    """Of arrays that are counted in one sum, and axis by axis."""
+    monkeypatch.setattr(_threshold, "_INT32_ENTRIES", entries)
     random = np.random.default_rng(4)
     arrays = [
         np.zeros((3, 50), np.float32),

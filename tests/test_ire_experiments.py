@@ -1,13 +1,17 @@
 """The language model and the measures of flatness."""
 
+from absl import flags
+from absl.testing import flagsaver
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from experiments import flatness
-from experiments.data import pydoc_topics
+from experiments import flatness, language, train_lm
+from experiments.data import text
 from experiments.ire_masks import MASKS
 from experiments.models.llama import SIZES, Llama, Size, rotate
 import pdt_optax
@@ -40,11 +44,76 @@ def test_rotary_products_depend_on_the_distance_alone():
     np.testing.assert_allclose(np.diagonal(products), query[0, 0, 0] @ key[0, 0, 0], rtol=1e-4)
 
 
-def test_text():
-    text = pydoc_topics.load()
-    assert len(text.train) + len(text.validation) > 400_000
-    words = "".join(text.characters[i] for i in text.train[:2000])
-    assert "assert" in words
+def test_text_of_the_help_pages():
+    numbers = text.pydoc_topics()
+    assert len(numbers.train) + len(numbers.validation) > 400_000
+    assert numbers.train.max() < numbers.vocabulary
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A text of 400 words and a tokenizer made from it."""
+    words = np.random.default_rng(0).choice(["alpha", "beta", "gamma", "delta"], 400)
+    (tmp_path / "text.txt").write_text("\n".join(words) + "\n")
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(np.unique(words))}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path, words
+
+
+def test_text_from_a_file(files):
+    folder, words = files
+    numbers = text.read(folder / "text.txt", folder / "tokenizer.json")
+    assert numbers.vocabulary == 4
+    expected = np.unique(words, return_inverse=True)[1]
+    np.testing.assert_array_equal(np.concatenate([numbers.train, numbers.validation]), expected)
+    assert len(numbers.validation) == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe=minipile"], "flag --text: must be given with --recipe=minipile"),
+        (["--text={}/text.txt"], "flag --recipe: cpu has its own text"),
+        (
+            ["--recipe=minipile", "--text={}/no.txt", "--tokenizer={}/tokenizer.json"],
+            r"flag --text: .*no.txt must be a text file, and is not there",
+        ),
+        (
+            ["--recipe=minipile", "--text={}/text.txt", "--tokenizer={}/text.txt"],
+            "text.txt must be a tokenizer.json",
+        ),
+        (
+            ["--recipe=minipile", "--text={}/text.txt", "--tokenizer={}/tokenizer.json"],
+            "must have more than 513 tokens in each split, got 40",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(files, arguments, message):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["program", *(a.format(files[0]) for a in arguments)])
+        with pytest.raises(SystemExit, match=message):
+            train_lm.main()
+
+
+@pytest.mark.parametrize("name", language.PAPER)
+def test_recipes_of_the_paper_trace(name):
+    """A whole step of each, without running it."""
+    recipe = language.PAPER[name]
+    numbers = np.zeros(3 * recipe.context, np.int32)
+    task = language.Task(recipe, text.Text(numbers, numbers, recipe.size.vocabulary))
+    params = jax.eval_shape(lambda: task.init(0))
+    arm = language.Arm("flat", recipe.kappa, num_chunks=recipe.num_chunks)
+    tx = task.optimizer(arm, recipe.learning_rate, recipe.steps)
+    rows = jax.ShapeDtypeStruct((recipe.batch_size, recipe.context + 1), jnp.int32)
+
+    def step(params, state, rows):
+        grads = jax.grad(task.loss)(params, rows)
+        updates, state = tx.update(grads, state, params, inputs=rows[:, :-1])
+        return optax.apply_updates(params, updates), state
+
+    state = jax.eval_shape(tx.init, params)
+    assert jax.eval_shape(step, params, state, rows) == (params, state)
 
 
 def test_flatness_of_a_quadratic():
