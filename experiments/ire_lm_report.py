@@ -35,8 +35,8 @@ def write(run_dir: pathlib.Path, rows: Sequence[dict[str, Any]]) -> str:
 def summary(rows: Sequence[dict[str, Any]]) -> str:
     """The tables of a study in Markdown."""
     lines = [
-        "| arm | learning rate | steps | final validation loss, mean | over seeds |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| arm | learning rate | steps | seeds | final validation loss, mean | over seeds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     ends: dict[tuple[str, float, int], list[float]] = {}
     for row in rows:
@@ -45,7 +45,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             ends.setdefault(key, []).append(row["validation_losses"][-1])
     for (mask, rate, steps), losses in ends.items():
         lines.append(
-            f"| {LABELS[mask]} | {rate:g} | {steps} | {np.mean(losses):.3f} | "
+            f"| {LABELS[mask]} | {rate:g} | {steps} | {len(losses)} | "
+            f"{np.mean(losses):.3f} | "
             f"{min(losses):.3f} to {max(losses):.3f} |"
         )
     for stage, title in (("tune", "The tuning seed"), ("trial", "Trials, on the tuning seed")):
@@ -56,7 +57,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             for row in rows
             if row["stage"] == stage
         ]
-    lines += ["", "Hessian of the validation loss after training, trace with standard error:", ""]
+    lines += [
+        "",
+        "Hessian of the loss on a quarter of the validation rows, trace with standard error:",
+        "",
+    ]
     lines += ["| arm | seed | steps | validation loss | trace | largest eigenvalue |"]
     lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
     lines += [

@@ -4,7 +4,7 @@ The text is a plain text file, cut by a tokenizer file. Without --recipe it is t
 `experiments.ire_lm` on the help texts of CPython. There are no checkpoints.
 
 Example:
-  python -m experiments.train_lm --steps=40 --mask=flat
+  python -m experiments.train_lm --lm_steps=40 --mask=flat
   python -m experiments.train_lm --recipe=wikitext103 --text=wiki.txt --tokenizer=tokenizer.json \
     --mask=flat
 """
@@ -23,12 +23,12 @@ _RECIPE = flags.DEFINE_enum("recipe", "cpu", ["cpu", *language.PAPER], "Model an
 _TEXT = flags.DEFINE_string("text", None, "Plain text file; its last tenth is for validation.")
 _TOKENIZER = flags.DEFINE_string("tokenizer", None, "tokenizer.json that cuts --text.")
 _MASK = flags.DEFINE_enum("mask", "none", ["none", *MASKS], "none is AdamW, flat is IRE.")
-_STEPS = flags.DEFINE_integer("steps", None, "By default as in the recipe.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("lm_steps", None, "By default as in the recipe.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", None, "Peak; by default as in the recipe.", lower_bound=0.0
+    "lm_learning_rate", None, "Peak; by default as in the recipe.", lower_bound=0.0
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of initialisation and batches.", lower_bound=0)
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/train_lm", "Folder of the records.")
+_SEED = flags.DEFINE_integer("lm_seed", 0, "Of initialisation and batches.", lower_bound=0)
+_RUN_DIR = flags.DEFINE_string("lm_run_dir", "runs/train_lm", "Folder of the records.")
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         records.start(run_dir, _configuration())
     except (OSError, ValueError) as error:
-        sys.exit(f"flag --run_dir: {error}")
+        sys.exit(f"flag --lm_run_dir: {error}")
     rate = _LEARNING_RATE.value or recipe.learning_rate
     for progress in task.run(arm, rate, _STEPS.value or recipe.steps, _SEED.value):
         print(f"step {progress.step}: validation loss {progress.loss:.4f} nats", flush=True)

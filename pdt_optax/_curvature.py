@@ -196,7 +196,7 @@ def _sampled(
             examples = jnp.array(outputs.size // outputs.shape[-1], jnp.float32)
             return (list(map(jnp.add, total, squares)), key), examples
 
-        total = [jnp.zeros(weight.shape, jnp.float32) for weight in weights]
+        total = [jnp.zeros_like(weight, jnp.float32) for weight in weights]
         draws = jax.random.fold_in(key, state.estimates)
         (total, _), examples = jax.lax.scan(add_chunk, (total, draws), chunks)
         mean = [squares / examples.sum() for squares in total]

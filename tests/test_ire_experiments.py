@@ -1,5 +1,7 @@
 """The language model and the measures of flatness."""
 
+import pathlib
+
 from absl import flags
 from absl.testing import flagsaver
 from flax import nnx
@@ -10,11 +12,13 @@ import optax
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from experiments import flatness, language, train_lm
+from experiments import flatness, ire_lm_report, language, records, train_lm
 from experiments.data import text
 from experiments.ire_masks import MASKS
 from experiments.models.llama import SIZES, Llama, Size, rotate
 import pdt_optax
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("name", "millions"), [("60m", 60), ("119m", 119), ("229m", 229)])
@@ -147,3 +151,19 @@ def test_masks_of_the_controls(name, share):
     updates, _ = tx.update(jnp.ones(1000), tx.init(params), params, curvature=curvature)
     enlarged = np.asarray(updates).reshape(2, 500) == 2
     np.testing.assert_allclose(enlarged.mean(1), share, atol=0.1)
+
+
+def test_docs_hold_what_the_records_say():
+    """The tables of the language model study, and the figures that its acceptance asks for."""
+    rows = records.read_rows(ROOT / "experiments" / "results" / "ire_lm")
+    docs = (ROOT / "docs" / "ire.md").read_text()
+    table, _ = ire_lm_report.summary(rows).split("\n\n", 1)
+    assert table in docs
+
+    def mean(mask, steps=400):
+        chosen = [r for r in rows if r["stage"] in ("report", "longer") and r["mask"] == mask]
+        return np.mean([r["validation_losses"][-1] for r in chosen if r["steps"] == steps])
+
+    assert mean("flat") < mean("none") - 0.05
+    assert mean("flat") < mean("random") < mean("sharp")
+    assert mean("none", 560) < mean("flat") < mean("none", 480)
