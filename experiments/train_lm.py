@@ -54,17 +54,18 @@ def _task() -> language.Task:
         if _TEXT.value or _TOKENIZER.value:
             sys.exit("flag --recipe: cpu has its own text; leave out --text and --tokenizer.")
         return language.cpu()
-    for flag in (_TEXT, _TOKENIZER):
-        if flag.value is None:
-            sys.exit(
-                f"flag --{flag.name}: must be given with --recipe={_RECIPE.value}: nothing is "
-                "downloaded."
-            )
+    path, tokenizer = _path(_TEXT), _path(_TOKENIZER)
     try:
-        numbers = text.read(pathlib.Path(_TEXT.value), pathlib.Path(_TOKENIZER.value))
-        return language.Task(language.PAPER[_RECIPE.value], numbers)
+        return language.Task(language.PAPER[_RECIPE.value], text.read(path, tokenizer))
     except ValueError as error:
         sys.exit(f"flag --text: {error}")
+
+
+def _path(flag: flags.FlagHolder) -> pathlib.Path:
+    if flag.value is None:
+        name, recipe = flag.name, _RECIPE.value
+        sys.exit(f"flag --{name}: must be given with --recipe={recipe}: nothing is downloaded.")
+    return pathlib.Path(flag.value)
 
 
 def _configuration() -> dict[str, Any]:
