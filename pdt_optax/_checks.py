@@ -59,16 +59,6 @@ def check_not_negative(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be at least 0, got {value!r}.")
 
 
-def check_optional_floating(name: str, dtype: Any) -> None:
-    """Raises ValueError unless it is None or a floating dtype."""
-    try:
-        floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    if not floating:
-        raise ValueError(f"`{name}` must be None or a floating dtype, got {dtype!r}.")
-
-
 def check_passed(name: str, value: Any, example: str) -> None:
     """Raises ValueError if an argument of ``update`` is None."""
     if value is None:

@@ -1,15 +1,18 @@
 """One event: fit the history, merge predictions into the updates, pick a candidate."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+import functools
+import operator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from pdt_optax import _history, _leaves
+from pdt_optax import _history, _leaves, _sums
 from pdt_optax._candidates import Candidates
 from pdt_optax._criteria import Proposal
 from pdt_optax._dmd import Gram
+from pdt_optax._sums import AxisName
 
 
 class Event(NamedTuple):
@@ -19,53 +22,71 @@ class Event(NamedTuple):
       weights: the parameters, a list of leaves.
       updates: of the optimizer, like `weights`.
       columns: for each leaf the ``h`` arrays of the basis of the history.
+      moves: of the optimizer over the period, like `weights`.
       groups: group of each leaf.
       paths: coefficients of the candidates, ``(G, candidates, points, h)``.
       usable: ``(G, candidates)``, bool, whether the coefficients are finite.
       horizons: of the candidates, float32.
       number: int32, predictions made before.
       restorable: whether a jump must leave a way back, see :func:`merge`.
+      axis_name: axes that divide the leaves.
     """
 
     weights: list[jax.Array]
     updates: list[jax.Array]
     columns: list[list[jax.Array]]
+    moves: list[jax.Array]
     groups: list[int]
     paths: jax.Array
     usable: jax.Array
     horizons: jax.Array
     number: jax.Array
     restorable: bool
+    axis_name: AxisName
 
 
 def fit(
     candidates: Candidates,
     reach: jax.Array,
     columns: list[list[jax.Array]],
+    moves: list[jax.Array],
+    oldest: jax.Array,
     groups: list[int],
     num_groups: int,
+    axis_name: AxisName,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Coefficients for each group of leaves.
+    """Coefficients for each group of leaves, all from one sum over the coordinates.
 
     Args:
       candidates: what is fitted.
       reach: float32, the greatest horizon now.
       columns: the basis of each leaf.
+      moves: the optimizer's own, of each leaf.
+      oldest: int32, place of the oldest increment in the columns.
       groups: group of each leaf.
       num_groups: how many groups there are.
+      axis_name: axes that divide the leaves.
 
     Returns:
-      `paths` and `usable` of an :class:`Event`; the coefficients ``(G, h)`` of one
-      step ahead; the DMD operators ``(G, h-1, h-1)``.
+      `paths` and `usable` of an :class:`Event`; the error of the prediction one
+      snapshot ahead, ``||p_1 - w_opt|| / ||d||``, float32, where 0 / 0 is 0; the DMD
+      operators ``(G, h-1, h-1)``.
     """
-    gram = _history.gram(columns, groups, num_groups)
-    finite = jnp.isfinite(gram.matrix).all(axis=(1, 2))
-    identity = jnp.eye(gram.matrix.shape[-1], dtype=gram.matrix.dtype)
-    matrix = jnp.where(finite[:, None, None], gram.matrix, identity[None])
-    grams = Gram(matrix, gram.size)
+    extended = [[*column, move] for column, move in zip(columns, moves, strict=True)]
+    products, sizes = _history.gram(extended, groups, num_groups, axis_name)
+    steps = products.shape[-1] - 2
+    in_time, in_ring = ((jnp.arange(steps) + sign * oldest) % steps for sign in (1, -1))
+    in_time = jnp.append(in_time, jnp.array([steps, steps + 1]))
+    products = products[:, in_time][:, :, in_time]
+    gram = products[:, :-1, :-1]
+    finite = jnp.isfinite(gram).all(axis=(1, 2))
+    identity = jnp.eye(gram.shape[-1], dtype=gram.dtype)
+    grams = Gram(jnp.where(finite[:, None, None], gram, identity[None]), sizes)
     paths, first, operators = jax.vmap(candidates.fit, in_axes=(0, None))(grams, reach)
     usable = finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
-    return paths, usable, first, jnp.where(jnp.isfinite(operators), operators, 0)
+    error = _relative_error(products, first)
+    paths = paths[..., jnp.append(in_ring, steps)]
+    return paths, usable, error, jnp.where(jnp.isfinite(operators), operators, 0)
 
 
 def merge(
@@ -86,11 +107,12 @@ def merge(
     Returns:
       The updates, and how many coordinates of each leaf jump, int32 ``(L,)``.
     """
-    merged, accepted = [], []
-    leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
-    for leaf, (weight, update, column, group) in enumerate(leaves):
-        path = tuple(_history.combine(row, column) for row in event.paths[group, index])
-        move = _move(weight, update, column)
+    merged, masks = [], []
+    leaves = zip(
+        event.weights, event.updates, event.columns, event.moves, event.groups, strict=True
+    )
+    for leaf, (weight, update, column, move, group) in enumerate(leaves):
+        path = tuple(_combine(row, column) for row in event.paths[group, index])
         proposal = Proposal(move, path, event.horizons[index], event.number, leaf)
         offset = column[-1] - weight.astype(column[-1].dtype)
         jump = (path[-1] + offset).astype(update.dtype)
@@ -103,8 +125,11 @@ def merge(
             mask &= (rounding <= 0.01 * jnp.abs(move)) | near
         mask &= jnp.isfinite(move) & (move != 0)
         merged.append(jnp.where(mask, jump, update))
-        accepted.append(jnp.sum(mask, dtype=jnp.int32))
-    return merged, jnp.stack(accepted)
+        masks.append([mask])
+    accepted = _sums.over_leaves(
+        lambda column: jnp.sum(column[0], dtype=jnp.int32), masks, event.axis_name
+    )
+    return merged, accepted
 
 
 def verified_merge(
@@ -138,22 +163,36 @@ def verified_merge(
     return merged, jnp.where(taken < 0, 0, accepted), taken
 
 
-def prediction_error(event: Event, first: jax.Array) -> jax.Array:
-    """``||p_1 - w_opt|| / ||d||``, float32; 0 / 0 is 0."""
-    errors, moves = [], []
-    leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
-    for weight, update, column, group in leaves:
-        move = _move(weight, update, column)
-        errors.append(
-            jnp.sum((_history.combine(first[group], column) - move) ** 2).astype(first.dtype)
-        )
-        moves.append(jnp.sum(move**2).astype(first.dtype))
-    error, size = jnp.stack(errors).sum(), jnp.stack(moves).sum()
+def are_finite(leaves: list[jax.Array], axis_name: AxisName) -> jax.Array:
+    """Whether every coordinate is; from one sum."""
+    counts = _sums.over_leaves(
+        lambda column: jnp.sum(~jnp.isfinite(column[0]), dtype=jnp.int32),
+        [[leaf] for leaf in leaves],
+        axis_name,
+    )
+    return (counts == 0).all()
+
+
+def moves(
+    weights: list[jax.Array], updates: list[jax.Array], columns: list[list[jax.Array]]
+) -> list[jax.Array]:
+    """The optimizer's own moves over the snapshot period."""
+    return [
+        _leaves.apply_update(weight, update).astype(column[-1].dtype) - column[-1]
+        for weight, update, column in zip(weights, updates, columns, strict=True)
+    ]
+
+
+def _relative_error(products: jax.Array, first: jax.Array) -> jax.Array:
+    """``||p_1 - w_opt|| / ||d||`` from the inner products of basis and move of each group."""
+    difference = jnp.concatenate([first, -jnp.ones_like(first[:, :1])], axis=1)
+    with jax.default_matmul_precision("highest"):
+        error = jnp.einsum("gi,gij,gj->", difference, products, difference)
+    error, size = jnp.maximum(error, 0), products[:, -1, -1].sum()
     ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
     return jnp.where((size == 0) & (error > 0), jnp.inf, ratio).astype(jnp.float32)
 
 
-def _move(weight: jax.Array, update: jax.Array, column: list[jax.Array]) -> jax.Array:
-    """The optimizer's own move over the snapshot period."""
-    anchor = column[-1]
-    return _leaves.apply_update(weight, update).astype(anchor.dtype) - anchor
+def _combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
+    terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
+    return functools.reduce(operator.add, terms)

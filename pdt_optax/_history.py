@@ -4,99 +4,135 @@ The newest snapshot is kept in full; older ones only as increments, whose inner
 products stay accurate in float32 where those of the snapshots would cancel.
 """
 
+from collections.abc import Callable
 import functools
-import operator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pdt_optax import _storage, _sums
 from pdt_optax._dmd import Gram
-from pdt_optax._leaves import compute_dtype, float_tree, leaf_dtype
+from pdt_optax._leaves import compute_dtype, leaf_dtype
+from pdt_optax._once import once_if
+
+_Leaves = list[jax.Array]
 
 
 class History(NamedTuple):
-    """The floating-point leaves of a weight history.
+    """The leaves of a weight history that take part.
 
     Attributes:
       anchor: the newest snapshot, a list of leaves.
-      increments: lists like `anchor`, oldest first.
+      increments: a ring of lists like `anchor`, see :func:`slot`.
+      scales: lists like `anchor`, of the increments, if their dtype needs them.
     """
 
-    anchor: list[jax.Array]
-    increments: tuple[list[jax.Array], ...]
+    anchor: _Leaves
+    increments: tuple[_Leaves, ...]
+    scales: tuple[_Leaves, ...] = ()
 
-    def push(self, newest: list[jax.Array]) -> "History":
-        """Appends a snapshot and drops the oldest."""
-        differences = map(difference, newest, self.anchor)
-        stored = zip(differences, self.increments[-1], strict=True)
-        increment = [difference.astype(old.dtype) for difference, old in stored]
-        return History(newest, (*self.increments[1:], increment))
+    def push(self, newest: _Leaves, slot: jax.Array) -> "History":
+        """Appends a snapshot; its increment takes the place of the oldest, at `slot`."""
+        return self._write(newest, slot, lambda _, new, old: _difference(new, old))
 
-    def replace_newest(self, newest: list[jax.Array]) -> "History":
-        """Puts `newest` in the place of the newest snapshot."""
-        changes = map(difference, newest, self.anchor)
-        stored = zip(changes, self.increments[-1], strict=True)
-        increment = [
-            (old.astype(change.dtype) + change).astype(old.dtype) for change, old in stored
-        ]
-        return History(newest, (*self.increments[:-1], increment))
+    def replace_newest(self, newest: _Leaves, slot: jax.Array) -> "History":
+        """Puts `newest` in the place of the newest snapshot, whose increment is at `slot`."""
+        return self._write(
+            newest, slot, lambda increment, new, old: increment + _difference(new, old)
+        )
 
-    def basis(self) -> list[list[jax.Array]]:
-        """For each leaf the ``h`` arrays of the basis ``B``, in compute precision."""
-        columns = zip(*self.increments, self.anchor, strict=True)
-        return [[b.astype(compute_dtype(column[-1])) for b in column] for column in columns]
+    def basis(self) -> list[_Leaves]:
+        """For each leaf the increments, in the order of the ring, and the anchor.
+
+        In compute precision.
+        """
+        increments = [self._increment(k) for k in range(len(self.increments))]
+        anchor = [leaf.astype(compute_dtype(leaf)) for leaf in self.anchor]
+        return [list(column) for column in zip(*increments, anchor, strict=True)]
+
+    def _increment(self, k: int) -> _Leaves:
+        dtypes = map(compute_dtype, self.anchor)
+        scales = self.scales[k] if self.scales else [None] * len(self.anchor)
+        return list(map(_storage.decode, self.increments[k], scales, dtypes))
+
+    def _write(self, newest: _Leaves, slot: jax.Array, change: Callable[..., jax.Array]):
+        """Writes nothing but one increment and the anchor."""
+
+        def write(held: "History", k: int) -> "History":
+            changed = map(change, held._increment(k), newest, held.anchor)
+            dtypes = [stored.dtype for stored in held.increments[k]]
+            stored, scales = zip(*map(_storage.encode, changed, dtypes), strict=True)
+            increments = _replaced(held.increments, k, list(stored))
+            return held._replace(
+                increments=increments,
+                scales=_replaced(held.scales, k, list(scales)) if held.scales else (),
+            )
+
+        held = self
+        for k in range(len(self.increments)):
+            held = once_if(slot == k, functools.partial(write, k=k), held)
+        return held._replace(anchor=newest)
 
 
-def anchor(params: Any) -> Any:
-    """The parameters as the newest snapshot, in buffers of their own."""
-
-    def copy(leaf):
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return jnp.zeros_like(leaf)
-        return jnp.array(leaf, leaf_dtype(leaf), copy=True)
-
-    return float_tree(copy, params)
+def slot(snapshots_taken: jax.Array, history: int) -> jax.Array:
+    """Where in the ring the increment to the next snapshot goes: the place of the oldest."""
+    return (snapshots_taken - 1) % (history - 1)
 
 
-def no_increment(params: Any, dtype: Any) -> Any:
-    """An increment of zero, by default in the dtype of the parameters."""
-    return float_tree(lambda leaf: jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf)), params)
+def _replaced(entries: tuple[_Leaves, ...], k: int, new: _Leaves) -> tuple[_Leaves, ...]:
+    return (*entries[:k], new, *entries[k + 1 :])
 
 
-def gram(columns: list[list[jax.Array]], groups: list[int], num_groups: int) -> Gram:
+def snapshot(leaf: Any) -> jax.Array:
+    """A leaf of the parameters as the newest snapshot, in a buffer of its own."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(leaf)
+    return jnp.array(leaf, leaf_dtype(leaf), copy=True)
+
+
+def no_increment(leaf: Any, dtype: Any) -> jax.Array:
+    """An increment of zero, by default in the dtype of the leaf."""
+    return jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf))
+
+
+def no_scales(leaf: Any) -> jax.Array:
+    """The scales of an increment of zero."""
+    return jnp.zeros(_storage.scales_shape(jnp.shape(leaf)), jnp.bfloat16)
+
+
+def gram(
+    columns: list[_Leaves], groups: list[int], num_groups: int, axis_name: _sums.AxisName = None
+) -> Gram:
     """One Gram matrix for each group of leaves.
 
     Args:
-      columns: the basis of each leaf, from :meth:`History.basis`.
+      columns: the vectors of each leaf, in compute precision.
       groups: group of each leaf.
       num_groups: how many groups there are.
+      axis_name: axes that divide the leaves.
 
     Returns:
-      Gram matrices of shape ``(num_groups, h, h)`` and sizes ``(num_groups,)``.
+      Gram matrices of shape ``(num_groups, n, n)`` and sizes ``(num_groups,)``.
     """
     dtype = compute_dtype(*(column[-1] for column in columns))
-    history = len(columns[0])
-    row, col = np.tril_indices(history)
-    sums = jnp.zeros((num_groups, row.size), dtype)
-    sizes = np.zeros(num_groups)
-    for column, group in zip(columns, groups, strict=True):
-        products = [jnp.sum(column[i] * column[j]) for i, j in zip(row, col, strict=True)]
-        sums = sums.at[group].add(jnp.stack(products).astype(dtype))
-        sizes[group] += column[-1].size
-    matrix = jnp.zeros((num_groups, history, history), dtype)
+    size = len(columns[0])
+    row, col = np.tril_indices(size)
+
+    def products(column: _Leaves) -> jax.Array:
+        pairs = zip(row, col, strict=True)
+        return jnp.stack([jnp.sum(column[i] * column[j]) for i, j in pairs]).astype(dtype)
+
+    member = np.arange(num_groups)[:, None] == np.asarray(groups)
+    of_leaves = _sums.over_leaves(products, columns, axis_name)
+    sums = jnp.stack([of_leaves[np.flatnonzero(leaves)].sum(axis=0) for leaves in member])
+    matrix = jnp.zeros((num_groups, size, size), dtype)
     matrix = matrix.at[:, row, col].set(sums).at[:, col, row].set(sums)
+    sizes = member @ np.asarray(_sums.leaf_sizes([c[-1] for c in columns], axis_name), float)
     return Gram(matrix, jnp.asarray(sizes, dtype))
 
 
-def combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
-    """The sum of the ``h`` arrays of a leaf's basis with these coefficients, ``(h,)``."""
-    terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
-    return functools.reduce(operator.add, terms)
-
-
-def difference(new: jax.Array, old: jax.Array) -> jax.Array:
-    """``new - old`` in compute precision."""
+def _difference(new: jax.Array, old: jax.Array) -> jax.Array:
     dtype = compute_dtype(new)
     return new.astype(dtype) - old.astype(dtype)

@@ -26,19 +26,26 @@ def compute_dtype(*leaves: Any) -> np.dtype:
 
 
 class FloatLeaves:
-    """The floating-point leaves of trees like the parameters."""
+    """The floating-point leaves of trees like the parameters, but for those left out."""
 
-    def __init__(self, params: Any):
+    def __init__(self, params: Any, left_out: Any = False):
         leaves, self._structure = jax.tree.flatten(params)
-        self._takes_part = [is_float(leaf) for leaf in leaves]
+        out = jax.tree.leaves(jax.tree.broadcast(left_out, params))
+        self._takes_part = [
+            is_float(leaf) and not is_out for leaf, is_out in zip(leaves, out, strict=True)
+        ]
 
     def __len__(self) -> int:
         return sum(self._takes_part)
 
     def of(self, tree: Any) -> list[jax.Array]:
         """These leaves of `tree`."""
-        leaves = zip(jax.tree.leaves(tree), self._takes_part, strict=True)
-        return [jnp.asarray(leaf) for leaf, takes_part in leaves if takes_part]
+        return list(map(jnp.asarray, self.select(jax.tree.leaves(tree))))
+
+    def select(self, everything: list[Any]) -> list[Any]:
+        """Those of a list with one entry for each leaf."""
+        pairs = zip(everything, self._takes_part, strict=True)
+        return [entry for entry, takes_part in pairs if takes_part]
 
     def replace(self, tree: Any, leaves: list[jax.Array]) -> Any:
         """`tree` with `leaves` in their places."""
@@ -49,11 +56,35 @@ class FloatLeaves:
         )
 
 
-def float_tree(make: Callable[[Any], Any], params: Any) -> Any:
-    """`make` of each floating-point leaf, False of the same shape in place of the others."""
-    return jax.tree.map(
-        lambda leaf: make(leaf) if is_float(leaf) else jnp.zeros_like(leaf, dtype=bool), params
-    )
+def float_tree(make: Callable[[Any], Any], params: Any, left_out: Any = False) -> Any:
+    """`make` of each floating-point leaf.
+
+    In place of the others False of the same shape, in place of those left out one False.
+    """
+
+    def made(leaf, is_out):
+        if is_out:
+            return jnp.zeros((1,) * jnp.ndim(leaf), bool)
+        return make(leaf) if is_float(leaf) else jnp.zeros_like(leaf, dtype=bool)
+
+    return jax.tree.map(made, params, jax.tree.broadcast(left_out, params))
+
+
+def left_out(exclude: Any, params: Any) -> Any:
+    """A tree of booleans like the parameters, from a prefix of it or a function that gives one."""
+    if not jax.tree.leaves(params):
+        return params
+    tree = exclude(params) if callable(exclude) else exclude
+    try:
+        booleans = jax.tree.broadcast(tree, params)
+    except ValueError as error:
+        raise ValueError(
+            f"`exclude` must fit the tree of the parameters, got {tree!r}: {error}"
+        ) from None
+    for value in jax.tree.leaves(booleans):
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"`exclude` must hold booleans, got {value!r}.")
+    return booleans
 
 
 def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
@@ -90,8 +121,8 @@ def check_scope(scope: Any) -> None:
         )
 
 
-def groups(scope: Any, params: Any) -> tuple[list[int], int]:
-    """Group of each floating-point leaf, and their number."""
+def groups(scope: Any, params: Any, floats: FloatLeaves) -> tuple[list[int], int]:
+    """Group of each leaf that takes part, and their number."""
     leaves = jax.tree.leaves(params)
     if isinstance(scope, str) and scope == "global":
         labels = [None] * len(leaves)
@@ -105,6 +136,6 @@ def groups(scope: Any, params: Any) -> tuple[list[int], int]:
             raise ValueError(
                 f"`scope` must label every leaf of the parameters, got {tree!r}: {error}"
             ) from None
-    labels = [label for label, leaf in zip(labels, leaves, strict=True) if is_float(leaf)]
+    labels = floats.select(labels)
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     return [numbers[label] for label in labels], len(numbers)

@@ -8,7 +8,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pdt_optax import _checks, _criteria, _event, _leaves, _predictors, _restore, _state
+from pdt_optax import (
+    _checks,
+    _criteria,
+    _event,
+    _history,
+    _leaves,
+    _predictors,
+    _restore,
+    _state,
+    _storage,
+    _sums,
+)
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event
 from pdt_optax._history import History
@@ -30,6 +41,8 @@ def pdt(
     svd_rank: int | float | None = None,
     scope: Any | Callable[[Any], Any] = "global",
     history_dtype: Any = None,
+    exclude: Any | Callable[[Any], Any] = False,
+    axis_name: str | tuple[str, ...] | None = None,
     verify: Verify | None = None,
     adaptive: Adaptive | None = None,
     rollback: bool = False,
@@ -79,8 +92,17 @@ def pdt(
         ``'leaf'`` each its own, or a tree of labels (a prefix of the parameters'
         tree) or a function from parameters to it, as in
         :func:`optax.multi_transform`.
-      history_dtype: floating dtype of the stored increments; None for that of
-        the parameters. The newest snapshot is kept in the parameters' dtype.
+      history_dtype: dtype of the stored increments: None for that of the parameters,
+        a floating dtype, or ``'int8'``. Numbers of eight bits, ``'float8_e4m3fn'``
+        too, get a scale for each block of at most 256 along the last axis. The newest
+        snapshot is kept in the parameters' dtype.
+      exclude: leaves that take no part: a tree of booleans (a prefix of the
+        parameters' tree) or a function from parameters to it. Their updates pass
+        untouched, no history of them is kept, and `rollback` does not restore them.
+      axis_name: inside :func:`jax.shard_map` the mesh axes that divide the parameters,
+        one name or several. Without ``check_vma`` every leaf counts as divided along
+        all of them; with it those are known that are not. Under ``jit`` alone the
+        shardings of the parameters are followed without it.
       verify: a :class:`pdt_optax.Verify`: jump only where it lowers the loss that
         ``value_fn``, an extra argument of ``update``, gives for parameters. It
         replaces `criteria`, `predictor`, `horizon` and `svd_rank`; ``interval=0``
@@ -140,7 +162,8 @@ def pdt(
         _checks.check_int(name, given, least)
     _checks.check_optional("verify", verify, Verify)
     _checks.check_optional("adaptive", adaptive, Adaptive)
-    _checks.check_optional_floating("history_dtype", history_dtype)
+    _storage.check_dtype("history_dtype", history_dtype)
+    _sums.check_axis_name("axis_name", axis_name)
     _checks.check_bool("rollback", rollback)
     _checks.check_not_negative("value_tolerance", value_tolerance)
     _leaves.check_scope(scope)
@@ -162,6 +185,7 @@ def pdt(
             history=history,
             dtype=history_dtype,
             scope=scope,
+            exclude=exclude,
             rollback=rollback,
             pace=Pace.initial(greatest_horizon, interval),
         )
@@ -169,19 +193,24 @@ def pdt(
     def predict(updates, weights, held, groups, state, value):
         """The updates with the jumps of the accepted coordinates, and a report."""
         columns, reach = held.basis(), state.pace.jump_horizon
-        paths, usable, first, operators = _event.fit(candidates, reach, columns, *groups)
+        moves = _event.moves(weights, updates, columns)
+        oldest = _history.slot(state.snapshots_taken, history)
+        paths, usable, error, operators = _event.fit(
+            candidates, reach, columns, moves, oldest, *groups, axis_name=axis_name
+        )
         event = Event(
             weights,
             updates,
             columns,
+            moves,
             groups[0],
             paths,
             usable,
             candidates.at(reach),
             state.predictions,
             restorable=rollback,
+            axis_name=axis_name,
         )
-        error = _event.prediction_error(event, first)
         if verify is not None:
             merged, accepted, candidate = _event.verified_merge(
                 event, candidates, value, verify.gain_share
@@ -192,7 +221,7 @@ def pdt(
             merged, accepted = _event.merge(event._replace(usable=usable & ~off), candidates, 0)
             candidate, calls = -off.astype(jnp.int32), state.report.value_calls
         accepted = accepted.astype(jnp.float32)
-        sizes = jnp.array([weight.size for weight in weights], jnp.float32)
+        sizes = jnp.array(_sums.leaf_sizes(weights, axis_name), jnp.float32)
         return merged, PredictionReport(
             operators=operators,
             leaf_mask_ratio=accepted / jnp.maximum(sizes, 1),
@@ -214,27 +243,39 @@ def pdt(
         _leaves.check_structure("updates", updates, params, "`params`")
         _leaves.check_structure("params", params, state.anchor, "those given to `init`")
         _restore.check_state(state, jax.eval_shape(init_fn, params))
-        floats = _leaves.FloatLeaves(params)
+        left_out = _leaves.left_out(exclude, params)
+        floats = _leaves.FloatLeaves(params, left_out)
         if not floats:
             return updates, state
         weights, moving = floats.of(params), floats.of(updates)
-        held = History(floats.of(state.anchor), tuple(map(floats.of, state.increments)))
+        held = History(
+            floats.of(state.anchor),
+            tuple(map(floats.of, state.increments)),
+            tuple(map(floats.of, state.scales)),
+        )
         fallback = floats.of(state.fallback) if rollback else []
         period, pace = state.snapshots_taken, state.pace
+        oldest = _history.slot(period, history)
 
         def arrive(updates):
             return list(map(_leaves.apply_update, weights, updates))
 
+        others = jax.tree.map(
+            lambda out, param, update: _leaves.apply_update(param, update) if out else param,
+            left_out,
+            params,
+            updates,
+        )
+
         def value_after(updates):
-            return _checks.scalar("value_fn", value_fn(floats.replace(params, arrive(updates))))
+            return _checks.scalar("value_fn", value_fn(floats.replace(others, arrive(updates))))
 
         ends = state.pdt_count == snapshot_every - 1
         regrets = jnp.zeros([], bool)
         if value is not None:
             value = _checks.scalar("value", value)
             if rollback:
-                finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in arrive(moving)]).all()
-                value = jnp.where(finite, value, jnp.nan)
+                value = jnp.where(_event.are_finite(arrive(moving), axis_name), value, jnp.nan)
             pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
         returns = regrets & rollback
         predicts = (
@@ -249,18 +290,19 @@ def pdt(
                 updates, held = carry
                 back = zip(fallback, weights, updates, strict=True)
                 updates = [(f - w).astype(u.dtype) for f, w, u in back]
-                return updates, held.replace_newest(arrive(updates))
+                return updates, held.replace_newest(arrive(updates), (oldest - 1) % (history - 1))
 
             moving, held = once_if(returns, restore, (moving, held))
             arrived = arrive(moving)
             fallback = once_if(predicts, lambda _: arrived, fallback)
-        groups = _leaves.groups(scope, params)
+        groups = _leaves.groups(scope, params, floats)
         moving, report = once_if(
             predicts,
             lambda carry: predict(carry[0], weights, held, groups, state, value_after),
             (moving, state.report),
         )
-        held = once_if(ends & ~returns, lambda held: held.push(arrive(moving)), held)
+        arrived = arrive(moving)
+        held = once_if(ends & ~returns, lambda held: held.push(arrived, oldest), held)
         pace = pace._replace(jump_watched=pace.jump_watched | (predicts & (report.mask_ratio > 0)))
         if adaptive is not None:
             bad = regrets | (report.jump_candidate < 0)
@@ -275,6 +317,7 @@ def pdt(
             last_prediction=jnp.where(predicts, period, state.last_prediction),
             anchor=floats.replace(state.anchor, held.anchor),
             increments=tuple(map(floats.replace, state.increments, held.increments)),
+            scales=tuple(map(floats.replace, state.scales, held.scales)),
             fallback=floats.replace(state.fallback, fallback) if rollback else None,
             pace=pace,
             report=report,

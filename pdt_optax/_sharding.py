@@ -1,5 +1,6 @@
 """The optimizer state lies where the parameters lie."""
 
+import math
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
     """Shardings of the state of an optimizer, for ``jit``'s ``out_shardings``.
 
     What the state holds for each parameter, PDT's history included, is sharded like
-    the parameter; the rest is replicated.
+    the parameter where the mesh divides its shape; the rest is replicated.
 
     Args:
       tx: any optax transformation.
@@ -53,9 +54,18 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
 
     return optax.tree.map_params(
         tx,
-        lambda leaf, param: leaf if is_masked(leaf) else param.sharding,
+        lambda leaf, param: leaf if is_masked(leaf) else _fitted(param.sharding, leaf.shape),
         jax.eval_shape(tx.init, params),
         params,
         transform_non_params=lambda _: replicated,
         is_leaf=is_masked,
     )
+
+
+def _fitted(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
+    """The sharding without the axes that do not divide the shape."""
+    parts = []
+    for size, part in zip(shape, sharding.spec, strict=False):
+        names = part if isinstance(part, tuple) else () if part is None else (part,)
+        parts.append(part if size % math.prod(sharding.mesh.shape[n] for n in names) == 0 else None)
+    return sharding.update(spec=PartitionSpec(*parts))

@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdt_optax import _history, _leaves
+from pdt_optax import _history, _leaves, _storage
 from pdt_optax._schedule import Pace
 
 
 class PredictionReport(NamedTuple):
     """What the last prediction was like; zeros, `jump_candidate` -1, before the first.
 
-    ``G`` is the number of groups of leaves (`scope`), ``L`` that of floating-point
-    leaves, ``h`` the history.
+    ``G`` is the number of groups of leaves (`scope`), ``L`` that of the leaves
+    that take part, ``h`` the history.
 
     Attributes:
       operators: shape ``(G, h-1, h-1)``, the DMD operators.
@@ -37,7 +37,8 @@ class PDTState(NamedTuple):
     """State of :func:`pdt_optax.pdt`.
 
     The trees have the structure of the parameters; in the place of a leaf that is
-    not floating-point they hold False of its shape.
+    not floating-point they hold False of its shape, in that of an excluded one a
+    single False.
 
     Attributes:
       pdt_count: int32, update calls since the last snapshot.
@@ -45,7 +46,10 @@ class PDTState(NamedTuple):
       predictions: int32, predictions made so far.
       last_prediction: int32, snapshot period of the last prediction; 0 if none.
       anchor: the newest snapshot, a tree like the parameters.
-      increments: ``h - 1`` trees like the parameters, oldest first.
+      increments: ``h - 1`` trees like the parameters, a ring: the increment to the n-th
+        snapshot after the initial parameters, from 0, is at place ``n % (h - 1)``.
+      scales: with an eight-bit `history_dtype` ``h - 1`` trees like the parameters, of
+        bfloat16 scales for blocks of the increments' last axis; otherwise empty.
       fallback: with `rollback` the optimizer's result of before the last jump, a
         tree like the parameters; otherwise None.
       pace: how far and how often is predicted now.
@@ -58,13 +62,21 @@ class PDTState(NamedTuple):
     last_prediction: jax.Array
     anchor: Any
     increments: tuple[Any, ...]
+    scales: tuple[Any, ...]
     fallback: Any
     pace: Pace
     report: PredictionReport
 
 
 def init(
-    params: Any, *, history: int, dtype: Any, scope: Any, rollback: bool, pace: Pace
+    params: Any,
+    *,
+    history: int,
+    dtype: Any,
+    scope: Any,
+    exclude: Any,
+    rollback: bool,
+    pace: Pace,
 ) -> PDTState:
     """The state before the first step.
 
@@ -73,6 +85,7 @@ def init(
       history: snapshots kept.
       dtype: of the increments; None for that of the parameters.
       scope: leaves that share coefficients.
+      exclude: leaves that are left out.
       rollback: whether there is a `fallback`.
       pace: the greatest horizon and the least interval.
 
@@ -80,20 +93,30 @@ def init(
       A state in which no two fields share a buffer.
     """
     _leaves.check_real(params)
-    compute_dtype = _leaves.compute_dtype(*jax.tree.leaves(params))
-    num_groups = _leaves.groups(scope, params)[1]
+    left_out = _leaves.left_out(exclude, params)
+    floats = _leaves.FloatLeaves(params, left_out)
+    compute_dtype = _leaves.compute_dtype(*floats.select(jax.tree.leaves(params)))
+    num_groups = _leaves.groups(scope, params, floats)[1]
+
+    def like_params(make):
+        return _leaves.float_tree(make, params, left_out)
+
+    def per_increment(make):
+        return tuple(like_params(make) for _ in range(history - 1))
+
     return PDTState(
         pdt_count=jnp.zeros([], jnp.int32),
         snapshots_taken=jnp.ones([], jnp.int32),
         predictions=jnp.zeros([], jnp.int32),
         last_prediction=jnp.zeros([], jnp.int32),
-        anchor=_history.anchor(params),
-        increments=tuple(_history.no_increment(params, dtype) for _ in range(history - 1)),
-        fallback=_history.anchor(params) if rollback else None,
+        anchor=like_params(_history.snapshot),
+        increments=per_increment(lambda leaf: _history.no_increment(leaf, dtype)),
+        scales=per_increment(_history.no_scales) if _storage.is_scaled(dtype) else (),
+        fallback=like_params(_history.snapshot) if rollback else None,
         pace=pace,
         report=PredictionReport(
             operators=jnp.zeros((num_groups, history - 1, history - 1), compute_dtype),
-            leaf_mask_ratio=jnp.zeros(len(_leaves.FloatLeaves(params)), jnp.float32),
+            leaf_mask_ratio=jnp.zeros(len(floats), jnp.float32),
             mask_ratio=jnp.zeros([], jnp.float32),
             prediction_error=jnp.zeros([], jnp.float32),
             jump_candidate=jnp.full([], -1, jnp.int32),

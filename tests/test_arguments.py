@@ -30,13 +30,19 @@ import pdt_optax
         ({"svd_rank": float("inf")}, r"`svd_rank` must be -1 .* got inf"),
         ({"svd_rank": "0"}, r"`svd_rank` must be -1 .* got '0'"),
         ({"scope": "layer"}, "`scope` must be 'global', 'leaf', .* got 'layer'"),
-        ({"history_dtype": "int8"}, "`history_dtype` must be None or a floating dtype, got 'int8'"),
+        ({"history_dtype": "int8"}, None),
+        (
+            {"history_dtype": "int4"},
+            "`history_dtype` must be None, a floating .* 'int8', .* got 'int4'",
+        ),
+        ({"axis_name": ()}, r"`axis_name` must be None, the name of a mesh axis .* got \(\)"),
+        ({"axis_name": 0}, "`axis_name` must be None, the name of a mesh axis .* got 0"),
         ({"verify": True}, r"`verify` must be None or a pdt_optax\.Verify, got True"),
         ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
         ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
         ({"value_tolerance": "a"}, "`value_tolerance` must be at least 0, got 'a'"),
         ({"history_dtype": "half"}, None),
-        ({"history_dtype": "what"}, "`history_dtype` must be None or a floating .* got 'what'"),
+        ({"history_dtype": "what"}, "`history_dtype` must be None, a floating .* got 'what'"),
     ],
 )
 def test_construction(options, message):

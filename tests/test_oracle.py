@@ -12,6 +12,7 @@ import optax
 import oracle
 import pydmd
 import pytest
+from ring import in_time
 from sklearn.datasets import load_digits
 
 import pdt_optax
@@ -346,7 +347,7 @@ def compiled(predictor: str, **options: Any) -> Any:
 
 def gram_path(event: Period, predictor: Any, dtype: str) -> np.ndarray:
     """The path of a predictor, from a Gram matrix in the given dtype."""
-    trees = (*event.before.increments, event.before.anchor)
+    trees = (*in_time(event.before), event.before.anchor)
     basis = np.stack([flat(tree) for tree in trees], axis=1).astype(dtype)
     with precision(dtype):
         gram = pdt_optax.Gram(matrix=jnp.asarray(basis.T @ basis), size=len(basis))
@@ -486,7 +487,7 @@ def test_training_keeps_the_merged_weights_in_the_history(dtype, preset):
     for period in train(dtype, preset)[HISTORY - 1 :]:
         snapshot = flat(period.before.anchor)
         np.testing.assert_array_equal(snapshot, period.snapshots[:, -1])
-        for j, increment in enumerate(reversed(period.before.increments), start=2):
+        for j, increment in enumerate(reversed(in_time(period.before)), start=2):
             snapshot = snapshot - flat(increment)
             np.testing.assert_allclose(snapshot, period.snapshots[:, -j], atol=4 * eps)
 

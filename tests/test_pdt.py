@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ring import in_time
 
 import pdt_optax
 
@@ -286,7 +287,7 @@ def test_history_holds_the_merged_weights():
         params = optax.apply_updates(params, updates)
         if step % 3 == 0:
             snapshots.append(params)
-    anchor, increments = state[-1].anchor, state[-1].increments
+    anchor, increments = state[-1].anchor, in_time(state[-1])
     chex.assert_trees_all_equal(anchor, snapshots[-1])
     assert len(increments) == 3
     for increment, old, new in zip(increments, snapshots[-4:], snapshots[-3:], strict=False):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ring import in_time
 
 import pdt_optax
 from pdt_optax._schedule import Pace
@@ -86,9 +87,7 @@ def test_rollback_returns_to_the_result_before_the_jump(every):
     snapshots = [path[every], path[2 * every], path[4 * every]]
     restored = states[4 * every - 1]
     np.testing.assert_array_equal(restored.anchor, snapshots[-1])
-    for increment, (old, new) in zip(
-        restored.increments, itertools.pairwise(snapshots), strict=True
-    ):
+    for increment, (old, new) in zip(in_time(restored), itertools.pairwise(snapshots), strict=True):
         np.testing.assert_allclose(increment, new - old, atol=1e-6)
 
 

@@ -1,0 +1,77 @@
+"""How an increment is stored: as it is, or as one byte a coordinate with scales."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_SCALED = tuple(map(jnp.dtype, (jnp.int8, jnp.float8_e4m3fn, jnp.float8_e5m2)))
+_LARGEST_BLOCK, _SMALLEST_BLOCK, _ALIGNED = 256, 64, 16
+
+
+def check_dtype(name: str, dtype: Any) -> None:
+    """Raises ValueError unless increments can be stored in it."""
+    try:
+        known = dtype is None or is_scaled(dtype) or _is_wide(jnp.dtype(dtype))
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(
+            f"`{name}` must be None, a floating dtype of 16 bits or more, or one of "
+            f"{', '.join(repr(scaled.name) for scaled in _SCALED)}; got {dtype!r}."
+        )
+
+
+def is_scaled(dtype: Any) -> bool:
+    """Whether numbers of this dtype are stored with scales: those of eight bits."""
+    return dtype is not None and jnp.dtype(dtype) in _SCALED
+
+
+def block_size(length: int) -> int:
+    """Coordinates along the last axis that share a scale.
+
+    A divisor of the length, from 64 to 256 if there is one. Of these the one that
+    makes the number of blocks divisible by the highest power of two up to 16, so that
+    an axis sharded over as many devices is cut between blocks; then the largest.
+    """
+    divisors = [d for d in range(_SMALLEST_BLOCK, _LARGEST_BLOCK + 1) if length % d == 0]
+    return max(divisors, key=lambda d: (np.gcd(length // d, _ALIGNED), d), default=max(length, 1))
+
+
+def scales_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the scales of a leaf."""
+    length = shape[-1] if shape else 1
+    return (*shape[:-1], length // block_size(length))
+
+
+def encode(increment: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
+    """The stored numbers, and with an eight-bit dtype a bfloat16 scale for each block."""
+    if not is_scaled(dtype):
+        return increment.astype(dtype), None
+    blocks = _blocks(increment)
+    integer = jnp.issubdtype(dtype, jnp.integer)
+    most = float(jnp.iinfo(dtype).max if integer else jnp.finfo(dtype).max)
+    scales = (jnp.abs(blocks).max(axis=-1) / most).astype(jnp.bfloat16)
+    unit = scales.astype(increment.dtype)[..., None]
+    codes = jnp.clip(blocks / jnp.where(unit == 0, 1, unit), -most, most)
+    codes = jnp.round(codes) if integer else codes
+    return codes.astype(dtype).reshape(increment.shape), scales
+
+
+def decode(stored: jax.Array, scales: jax.Array | None, dtype: Any) -> jax.Array:
+    """The increment."""
+    if scales is None:
+        return stored.astype(dtype)
+    blocks = _blocks(stored).astype(dtype) * scales.astype(dtype)[..., None]
+    return blocks.reshape(stored.shape)
+
+
+def _is_wide(dtype: np.dtype) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1
+
+
+def _blocks(array: jax.Array) -> jax.Array:
+    blocks = scales_shape(array.shape)
+    length = array.shape[-1] if array.ndim else 1
+    return array.reshape(*blocks, block_size(length))

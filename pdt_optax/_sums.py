@@ -1,0 +1,162 @@
+"""Sums over the coordinates of all leaves, in one collective whatever their shardings."""
+
+from collections.abc import Callable
+import functools
+import math
+from typing import Any
+
+import jax
+from jax.experimental.custom_partitioning import (
+    ArrayMapping,
+    SdyShardingRule,
+    custom_partitioning,
+)
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+AxisName = str | tuple[str, ...] | None
+_Columns = list[list[jax.Array]]
+
+
+def over_leaves(
+    local: Callable[[list[jax.Array]], jax.Array], columns: _Columns, axis_name: AxisName = None
+) -> jax.Array:
+    """Sums of every leaf over its coordinates, wherever they lie.
+
+    XLA would reduce each sharded leaf by itself. Here each device sums what it
+    holds of all leaves, and one all-reduce adds these small sums.
+
+    Args:
+      local: sums over a part of a leaf, from its arrays, which all have the shape of
+        the part. Those of the whole leaf are the sums of these over its parts.
+      columns: the arrays of each leaf.
+      axis_name: axes of an enclosing :func:`jax.shard_map` that divide the leaves.
+
+    Returns:
+      What `local` gives for each leaf, shape ``(L, ...)``.
+    """
+
+    def whole(columns: _Columns) -> jax.Array:
+        return jnp.stack([local(column) for column in columns])
+
+    if axis_name is not None:
+        names = axis_names(axis_name)
+        parts = [_once(local(c), _whole_axes(c, names)) for c in columns]
+        return jax.lax.psum(jnp.stack(parts), names)
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        return whole(columns)
+    return _transformable(whole, _partitioned(local, whole))(columns)
+
+
+def check_axis_name(name: str, axis_name: Any) -> None:
+    """Raises ValueError unless it is None, a string, or a tuple of some."""
+    names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    if axis_name is not None and not (names and all(isinstance(n, str) for n in names)):
+        raise ValueError(
+            f"`{name}` must be None, the name of a mesh axis or a tuple of names, "
+            f"got {axis_name!r}."
+        )
+
+
+def axis_names(axis_name: AxisName) -> tuple[str, ...]:
+    """A tuple of names."""
+    if axis_name is None:
+        return ()
+    return axis_name if isinstance(axis_name, tuple) else (axis_name,)
+
+
+def leaf_sizes(leaves: list[jax.Array], axis_name: AxisName = None) -> list[int]:
+    """Numbers of coordinates of the leaves, on all devices together."""
+    names = set(axis_names(axis_name))
+
+    def parts(leaf: jax.Array) -> int:
+        return math.prod(map(jax.lax.axis_size, names - set(_whole_axes([leaf], tuple(names)))))
+
+    return [leaf.size * parts(leaf) for leaf in leaves]
+
+
+def _whole_axes(column: list[jax.Array], names: tuple[str, ...]) -> list[str]:
+    """Axes along which each device holds the same; none if `shard_map` keeps no record."""
+    varying = set().union(*map(_varying, column))
+    recorded = set().union(*(_varying(jax.lax.axis_index(name)) for name in names))
+    return [name for name in names if name in recorded - varying]
+
+
+def _varying(array: jax.Array) -> frozenset[str]:
+    return jax.typeof(array).mat.varying
+
+
+def _once(sums: jax.Array, whole_axes: list[str]) -> jax.Array:
+    """The sums on one device along these axes, zero on the others."""
+    for name in whole_axes:
+        sums = jnp.where(jax.lax.axis_index(name) == 0, sums, jnp.zeros_like(sums))
+    return sums
+
+
+def _partitioned(local: Callable[..., jax.Array], whole: Callable[..., jax.Array]) -> Any:
+    """`whole`, with `local` on each device's parts once the compiler knows the shardings."""
+
+    def partition(mesh, columns, _):
+        shardings = [[_even(column[-1], mesh)] * len(column) for column in columns[0]]
+        used = [_axes(column[0].spec) for column in shardings]
+        dividing = tuple(n for n in mesh.axis_names if any(n in axes for axes in used))
+
+        def sums(columns):
+            parts = [
+                _once(local(column), [n for n in dividing if n not in axes])
+                for column, axes in zip(columns, used, strict=True)
+            ]
+            stacked = jnp.stack(parts)
+            return jax.lax.psum(stacked, dividing) if dividing else stacked
+
+        return mesh, sums, NamedSharding(mesh, PartitionSpec()), (shardings,)
+
+    def sharding_rule(_, arrays, results):
+        """Nothing is shared between the axes of one array and those of another."""
+        factors = [
+            ArrayMapping(*(f"f{i}d{axis}" for axis in range(len(array.shape))))
+            for i, array in enumerate((*arrays, *results))
+        ]
+        return SdyShardingRule(tuple(factors[: len(arrays)]), tuple(factors[len(arrays) :]))
+
+    partitioned = custom_partitioning(whole)
+    partitioned.def_partition(partition=partition, sharding_rule=sharding_rule)
+    return partitioned
+
+
+def _even(array: Any, mesh: Any) -> NamedSharding:
+    """The array's sharding if it divides it evenly, otherwise none."""
+    spec = getattr(array.sharding, "spec", PartitionSpec())
+    sharding = NamedSharding(mesh, spec)
+    try:
+        sharding.shard_shape(array.shape)
+    except ValueError:
+        return NamedSharding(mesh, PartitionSpec())
+    return sharding
+
+
+def _axes(spec: PartitionSpec) -> set[str]:
+    parts = [part if isinstance(part, tuple) else (part,) for part in spec if part]
+    return {name for names in parts for name in names}
+
+
+def _transformable(plain: Callable[..., jax.Array], fast: Callable[..., jax.Array]) -> Any:
+    """`fast`, which `vmap` and `jvp` know nothing of, or `plain` under these."""
+
+    @jax.custom_batching.custom_vmap
+    def batchable(columns):
+        return fast(columns)
+
+    @batchable.def_vmap
+    def _(axis_size, in_batched, columns):
+        del axis_size
+        (batched,) = in_batched
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, batched)
+        return jax.vmap(plain, in_axes=(axes,))(columns), True
+
+    @jax.custom_jvp
+    def differentiable(columns):
+        return batchable(columns)
+
+    differentiable.defjvp(functools.partial(jax.jvp, plain))
+    return differentiable

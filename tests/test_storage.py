@@ -1,0 +1,155 @@
+"""How the history is stored: eight bits with scales, and leaves that are left out."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pdt_optax
+from pdt_optax import _storage
+
+
+@pytest.mark.parametrize(
+    ("length", "block"),
+    [(1, 1), (10, 10), (256, 64), (768, 96), (1024, 64), (3072, 192), (1000, 125), (1009, 1009)],
+)
+def test_blocks_divide_the_axis_and_its_shards(length, block):
+    assert _storage.block_size(length) == block
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error"), [("int8", 0.5 / 127), ("float8_e4m3fn", 0.5 / 8), ("float8_e5m2", 0.5 / 4)]
+)
+@pytest.mark.parametrize("shape", [(), (7,), (3, 512), (2, 3, 1000), (0, 4), (4, 0)])
+def test_error_of_eight_bits(dtype, error, shape):
+    """Against NumPy: within half a unit of the block's largest (int8) or of the number's own."""
+    size = jnp.exp(3 * jax.random.normal(jax.random.key(1), shape[:-1]))[..., None]
+    x = jax.random.normal(jax.random.key(0), shape) * (size if shape else 1)
+    stored, scales = _storage.encode(x, jnp.dtype(dtype))
+    assert stored.dtype == dtype
+    assert stored.shape == x.shape
+    assert scales.shape == _storage.scales_shape(shape)
+    restored = np.asarray(_storage.decode(stored, scales, jnp.float32))
+    x = np.asarray(x)
+    if not x.size:
+        return
+    blocks = x.reshape(*scales.shape, -1)
+    largest = np.abs(blocks).max(-1, keepdims=True) * np.ones_like(blocks)
+    bound = largest if dtype == "int8" else np.abs(blocks) + largest / 2**6
+    # A scale rounded down to bfloat16 clips the largest number by up to 2**-9 of it.
+    assert (np.abs(restored - x).reshape(blocks.shape) <= bound * (error + 2**-8)).all()
+
+
+def test_zeros_and_what_is_not_finite():
+    x = jnp.stack([jnp.zeros(64), jnp.full(64, jnp.nan), jnp.full(64, jnp.inf)])
+    restored = _storage.decode(*_storage.encode(x, jnp.dtype("int8")), jnp.float32)
+    assert (restored[0] == 0).all()
+    assert not jnp.isfinite(restored[1:]).any()
+
+
+def initial_params():
+    keys = jax.random.split(jax.random.key(0))
+    return {
+        "table": jax.random.normal(keys[0], (64, 256)),
+        "bias": jax.random.normal(keys[1], (8,)),
+    }
+
+
+def train(tx, params, steps=24):
+    rates = jax.tree.map(lambda p: 0.05 + 0.3 * jnp.abs(jnp.sin(7 * p)), params)
+
+    def body(carry, _):
+        params, state = carry
+        grads = jax.tree.map(lambda p, rate: rate * jnp.sin(p), params, rates)
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    return jax.jit(lambda p: jax.lax.scan(body, (p, tx.init(p)), length=steps)[0])(params)
+
+
+def chain(**options):
+    return optax.chain(optax.sgd(0.5), pdt_optax.pdt(2, **options))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn"])
+def test_the_history_in_eight_bits_is_that_in_full(dtype):
+    """Snapshots from the stored increments lie within the rounding of the increments."""
+    options = {"criteria": pdt_optax.magnitude_bounds(1e30), "history_dtype": dtype}
+    _, full = train(chain(**options | {"history_dtype": None}), initial_params())
+    _, small = train(chain(**options), initial_params())
+    share = {"int8": 1 / 127, "float8_e4m3fn": 1 / 14}[dtype]
+    for old, new, scales in zip(
+        full[-1].increments, small[-1].increments, small[-1].scales, strict=True
+    ):
+        for name in old:
+            restored = _storage.decode(new[name], scales[name], jnp.float32)
+            chex.assert_trees_all_close(restored, old[name], atol=share * jnp.abs(old[name]).max())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "increment"), [(None, 4), ("bfloat16", 2), ("int8", 1 + 2 / 64), ("float8_e4m3fn", 1)]
+)
+@pytest.mark.parametrize("history", [3, 5])
+def test_bytes_of_the_history(dtype, increment, history):
+    """The formula of docs/performance.md: 4 + (h - 1) b bytes a float32 parameter."""
+    params = {"w": jnp.zeros((512, 1024))}
+    state = pdt_optax.pdt(1, history=history, history_dtype=dtype).init(params)
+    if dtype == "float8_e4m3fn":
+        increment += 2 / 64
+    expected = params["w"].size * (4 + (history - 1) * increment)
+    held = (state.anchor, state.increments, state.scales)
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(held)) == expected
+    rest = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) - expected
+    assert rest < 1000
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+def test_excluded_leaves_pass_untouched_and_the_others_as_alone(as_function):
+    params = initial_params()
+    booleans = {"table": False, "bias": True}
+    options = {"predictor": "linear", "criteria": pdt_optax.accept_all(), "horizon": 2}
+    exclude = (lambda _: booleans) if as_function else booleans
+    trained, state = train(chain(exclude=exclude, **options), params)
+    untouched, _ = train(optax.sgd(0.5), {"bias": params["bias"]})
+    chex.assert_trees_all_equal(trained["bias"], untouched["bias"])
+    alone, _ = train(chain(**options), {"table": params["table"]})
+    chex.assert_trees_all_close(trained["table"], alone["table"], rtol=1e-5)
+    assert state[-1].anchor["bias"].shape == (1,)
+    ratios = pdt_optax.metrics(state).mask_ratio_per_leaf
+    assert isinstance(ratios["bias"], optax.MaskedNode)
+    assert ratios["table"] > 0.9
+
+
+def test_value_fn_sees_excluded_leaves_where_the_optimizer_left_them():
+    params = {"moving": jnp.ones(3), "out": jnp.ones(3)}
+    tx = pdt_optax.pdt(
+        1, start=3, history=3, exclude={"moving": False, "out": True}, verify=pdt_optax.Verify()
+    )
+    seen = []
+
+    def value_fn(params):
+        seen.append(params["out"])
+        return jnp.sum(params["moving"] ** 2)
+
+    state = tx.init(params)
+    with jax.disable_jit():
+        for _ in range(3):
+            updates = jax.tree.map(lambda p: -0.1 * p, params)
+            updates, state = tx.update(updates, state, params, value_fn=value_fn)
+            params = optax.apply_updates(params, updates)
+    assert seen
+    assert all((out == params["out"]).all() for out in seen)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        ({"table": True}, "`exclude` must fit the tree"),
+        ({"table": 1, "bias": 0}, "`exclude` must hold booleans, got 1"),
+    ],
+)
+def test_exclude_is_checked(exclude, message):
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.pdt(1, exclude=exclude).init(initial_params())
