@@ -1,9 +1,7 @@
 """One event: fit the history, merge predictions into the updates, pick a candidate."""
 
 from collections.abc import Callable
-import functools
-import operator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +110,7 @@ def merge(
         event.weights, event.updates, event.columns, event.moves, event.groups, strict=True
     )
     for leaf, (weight, update, column, move, group) in enumerate(leaves):
-        path = tuple(_combine(row, column) for row in event.paths[group, index])
+        path = tuple(_history.combine(row, column) for row in event.paths[group, index])
         proposal = Proposal(move, path, event.horizons[index], event.number, leaf)
         offset = column[-1] - weight.astype(column[-1].dtype)
         jump = (path[-1] + offset).astype(update.dtype)
@@ -191,8 +189,3 @@ def _relative_error(products: jax.Array, first: jax.Array) -> jax.Array:
     error, size = jnp.maximum(error, 0), products[:, -1, -1].sum()
     ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
     return jnp.where((size == 0) & (error > 0), jnp.inf, ratio).astype(jnp.float32)
-
-
-def _combine(coefficients: jax.Array, column: list[jax.Array]) -> jax.Array:
-    terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
-    return functools.reduce(operator.add, terms)

@@ -6,6 +6,7 @@ products stay accurate in float32 where those of the snapshots would cancel.
 
 from collections.abc import Callable
 import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -35,12 +36,12 @@ class History(NamedTuple):
 
     def push(self, newest: _Leaves, slot: jax.Array) -> "History":
         """Appends a snapshot; its increment takes the place of the oldest, at `slot`."""
-        return self._write(newest, slot, lambda _, new, old: _difference(new, old))
+        return self._write(newest, slot, lambda _, new, old: difference(new, old))
 
     def replace_newest(self, newest: _Leaves, slot: jax.Array) -> "History":
         """Puts `newest` in the place of the newest snapshot, whose increment is at `slot`."""
         return self._write(
-            newest, slot, lambda increment, new, old: increment + _difference(new, old)
+            newest, slot, lambda increment, new, old: increment + difference(new, old)
         )
 
     def basis(self) -> list[_Leaves]:
@@ -48,11 +49,12 @@ class History(NamedTuple):
 
         In compute precision.
         """
-        increments = [self._increment(k) for k in range(len(self.increments))]
+        increments = [self.increment(k) for k in range(len(self.increments))]
         anchor = [leaf.astype(compute_dtype(leaf)) for leaf in self.anchor]
         return [list(column) for column in zip(*increments, anchor, strict=True)]
 
-    def _increment(self, k: int) -> _Leaves:
+    def increment(self, k: int) -> _Leaves:
+        """That at place `k` of the ring, in compute precision."""
         dtypes = map(compute_dtype, self.anchor)
         scales = self.scales[k] if self.scales else [None] * len(self.anchor)
         return list(map(_storage.decode, self.increments[k], scales, dtypes))
@@ -61,7 +63,7 @@ class History(NamedTuple):
         """Writes nothing but one increment and the anchor."""
 
         def write(held: "History", k: int) -> "History":
-            changed = map(change, held._increment(k), newest, held.anchor)
+            changed = map(change, held.increment(k), newest, held.anchor)
             dtypes = [stored.dtype for stored in held.increments[k]]
             stored, scales = zip(*map(_storage.encode, changed, dtypes), strict=True)
             increments = _replaced(held.increments, k, list(stored))
@@ -133,6 +135,13 @@ def gram(
     return Gram(matrix, jnp.asarray(sizes, dtype))
 
 
-def _difference(new: jax.Array, old: jax.Array) -> jax.Array:
+def combine(coefficients: jax.Array, column: _Leaves) -> jax.Array:
+    """The sum of the ``h`` arrays of a leaf's basis with these coefficients, ``(h,)``."""
+    terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
+    return functools.reduce(operator.add, terms)
+
+
+def difference(new: jax.Array, old: jax.Array) -> jax.Array:
+    """``new - old`` in compute precision."""
     dtype = compute_dtype(new)
     return new.astype(dtype) - old.astype(dtype)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 import itertools
+import operator
 from typing import Any
 
 import jax
@@ -45,10 +46,14 @@ def snapshots(opt_state: Any) -> list[Any]:
     state = find(opt_state)
     floats = _leaves.FloatLeaves(state.anchor)
     newest = [leaf.astype(_leaves.compute_dtype(leaf)) for leaf in floats.of(state.anchor)]
+    history = History(
+        newest, tuple(map(floats.of, state.increments)), tuple(map(floats.of, state.scales))
+    )
+    places, taken = len(history.increments), int(state.snapshots_taken)
     held = [newest]
-    for increment in state.increments[::-1][: int(state.snapshots_taken) - 1]:
-        pairs = zip(held[-1], floats.of(increment), strict=True)
-        held.append([s - d.astype(s.dtype) for s, d in pairs])
+    for age in range(min(places, taken - 1)):
+        increment = history.increment((taken - 2 - age) % places)
+        held.append(list(map(operator.sub, held[-1], increment)))
     return [floats.replace(state.anchor, leaves) for leaves in reversed(held)]
 
 
