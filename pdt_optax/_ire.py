@@ -144,7 +144,7 @@ def scale_by_ire(
 
     def members(params):
         """For each group the positions of its leaves among the floating-point ones."""
-        labels, num_groups = _leaves.groups(scope, params, _leaves.FloatLeaves(params))
+        labels, num_groups = _leaves.groups(scope, params)
         leaves = zip(jax.tree.leaves(params), _kept(mask, params), strict=True)
         counted = [kept and np.prod(np.shape(p)) > 0 for p, kept in leaves if _leaves.is_float(p)]
         groups = [

@@ -121,8 +121,9 @@ def check_scope(scope: Any) -> None:
         )
 
 
-def groups(scope: Any, params: Any, floats: FloatLeaves) -> tuple[list[int], int]:
-    """Group of each leaf that takes part, and their number."""
+def groups(scope: Any, params: Any, floats: FloatLeaves | None = None) -> tuple[list[int], int]:
+    """Group of each leaf that takes part, by default the floating-point ones; their number."""
+    floats = FloatLeaves(params) if floats is None else floats
     leaves = jax.tree.leaves(params)
     if isinstance(scope, str) and scope == "global":
         labels = [None] * len(leaves)
