@@ -178,7 +178,7 @@ def test_under_shard_map(check_vma):
 
         def program(params):
             params, state = jax.lax.scan(body, (params, tx.init(params)), length=6)[0]
-            return params, pdt_optax.metrics(state)._replace(eigenvalues=None)[3:6]
+            return params, pdt_optax.metrics(state)._replace(eigenvalues=None)[1:6]
 
         return program
 
@@ -186,7 +186,7 @@ def test_under_shard_map(check_vma):
         run(make("x")),
         mesh=mesh,
         in_specs=(specs,),
-        out_specs=(specs, (whole, whole, whole)),
+        out_specs=(specs, (whole,) * 5),
         check_vma=check_vma,
     )
     sharded, report = jax.jit(on_devices)(params)
@@ -197,7 +197,7 @@ def test_under_shard_map(check_vma):
     chex.assert_trees_all_close(
         jax.device_get(report), jax.device_get(expected_report), rtol=1e-3, atol=1e-3
     )
-    assert report[0] > 0
+    assert report[0] > 1
 
 
 def test_state_of_eight_bits_is_sharded_where_the_mesh_divides_it(mesh):
