@@ -1,6 +1,6 @@
 """A progress bar over the records of a run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import sys
 
 import tqdm
@@ -8,7 +8,9 @@ import tqdm
 from experiments.records import EndRecord, Record
 
 
-def shown(records: Iterable[Record], arms: int, seeds: int, epochs: int) -> Iterator[Record]:
+def shown(
+    records: Iterable[Record], arms: int, seeds: int, epochs: int, done: Sequence[Record] = ()
+) -> Iterator[Record]:
     """Passes records on and shows the train loss of each arm and the time left.
 
     Args:
@@ -16,10 +18,14 @@ def shown(records: Iterable[Record], arms: int, seeds: int, epochs: int) -> Iter
       arms: number of arms.
       seeds: number of seeds.
       epochs: number of epochs.
+      done: records of before.
     """
     every = 0.5 if sys.stderr.isatty() else 10.0
     losses: dict[str, str] = {}
-    with tqdm.tqdm(total=arms * seeds * epochs, unit="epoch", mininterval=every) as bar:
+    spared = sum(epochs - record.epochs for record in done if isinstance(record, EndRecord))
+    total = arms * seeds * epochs - spared
+    before = sum(not isinstance(record, EndRecord) for record in done)
+    with tqdm.tqdm(total=total, initial=before, unit="epoch", mininterval=every) as bar:
         for record in records:
             if isinstance(record, EndRecord):
                 bar.total -= epochs - record.epochs

@@ -44,6 +44,8 @@ class EpochRecord:
       prediction_error: distance of the one-snapshot prediction from what the optimizer reached,
         relative to the optimizer's move.
       spectral_radius: largest modulus of the fitted eigenvalues, over all groups of coordinates.
+      layer_mask_ratios: `mask_ratio` of each array of the parameters, in the order of `layers` of
+        the end record.
     """
 
     seed: int
@@ -58,6 +60,7 @@ class EpochRecord:
     mask_ratio: float | None = None
     prediction_error: float | None = None
     spectral_radius: float | None = None
+    layer_mask_ratios: list[float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,9 @@ class EndRecord:
       seconds: training time, without evaluation and compilation.
       compile_seconds: time to compile the arm's train step, once for all seeds.
       test_accuracy: fraction of the test split after the last epoch.
+      epoch_flops: floating-point operations of the forward and backward passes of an epoch.
+      event_flops: those of one prediction.
+      layers: path of each array of the parameters, with PDT only.
     """
 
     seed: int
@@ -81,14 +87,19 @@ class EndRecord:
     seconds: float
     compile_seconds: float
     test_accuracy: float | None
+    epoch_flops: float | None = None
+    event_flops: float | None = None
+    layers: list[str] | None = None
 
 
 Record = EpochRecord | EndRecord
+# Left out of the file where they do not apply.
+_LATER = ("layer_mask_ratios", "epoch_flops", "event_flops", "layers")
 _KINDS: Mapping[str, type[Record]] = {"epoch": EpochRecord, "end": EndRecord}
 
 
 def start(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
-    """Starts a run folder without records; one of the same configuration is started anew.
+    """Starts a run folder, or goes on with one of the same configuration.
 
     Args:
       run_dir: folder, made if missing.
@@ -102,31 +113,29 @@ def start(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
     path = run_dir / CONFIG
     if path.exists():
         _check_same(run_dir, read_config(run_dir)["flags"], flags)
-    path.write_text(json.dumps({"flags": dict(flags), **_environment()}, indent=2) + "\n")
+        return
     (run_dir / RECORDS).write_text("")
+    _replace(path, json.dumps({"flags": dict(flags), **_environment()}, indent=2) + "\n")
 
 
-def resume(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
-    """Starts a run folder; goes on with one of the same configuration.
+def truncate(run_dir: pathlib.Path, number: int) -> None:
+    """Keeps the first records of a run alone."""
+    path = run_dir / RECORDS
+    _replace(path, "".join(path.read_text().splitlines(keepends=True)[:number]))
 
-    Args:
-      run_dir: folder, made if missing.
-      flags: configuration of the run, as JSON values.
 
-    Raises:
-      ValueError: if the folder holds a run of another configuration.
-      OSError: if the folder cannot be written.
-    """
-    if (run_dir / CONFIG).exists():
-        _check_same(run_dir, read_config(run_dir)["flags"], flags)
-    else:
-        start(run_dir, flags)
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that there is always the old one or the new one."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def append(run_dir: pathlib.Path, record: Record) -> None:
     """Appends one record to a run."""
     kind = next(kind for kind, cls in _KINDS.items() if isinstance(record, cls))
-    row = {name: _compact(value) for name, value in dataclasses.asdict(record).items()}
+    fields = vars(record).items()
+    row = {name: _compact(v) for name, v in fields if v is not None or name not in _LATER}
     append_row(run_dir, {"kind": kind, **row})
 
 
@@ -148,8 +157,12 @@ def read(run_dir: pathlib.Path) -> list[Record]:
 
 
 def read_rows(run_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the rows of a run, in the order they were written."""
-    return [json.loads(line) for line in (run_dir / RECORDS).read_text().splitlines()]
+    """Reads the rows of a run, in the order they were written.
+
+    A last line without an end was cut off when the run was killed, and is left out.
+    """
+    lines = (run_dir / RECORDS).read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _check_same(
@@ -165,6 +178,8 @@ def _check_same(
 
 
 def _compact(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_compact(part) for part in value]
     if not isinstance(value, float):
         return value
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None

@@ -5,16 +5,19 @@ Example:
 """
 
 from collections.abc import Sequence
+import math
 import pathlib
 import subprocess
 import sys
+import time
 
 from absl import flags
 
 from experiments import cli, records, score, tables
-from experiments.studies import STUDIES
+from experiments.studies import SCALES, STUDIES, Study, at_scale
 
 _STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "What is reproduced.")
+_SCALE = flags.DEFINE_enum("scale", "cpu", SCALES, "cpu: as reported; smoke: seconds, to try it.")
 _RUNS_DIR = flags.DEFINE_string(
     "runs_dir", "runs", "Folder in which each study has a folder of its own."
 )
@@ -26,22 +29,50 @@ def main() -> None:
     """Runs the program."""
     if _STUDY.value is None:
         sys.exit(f"flag --study: must be given, one of {', '.join(STUDIES)}.")
-    study = STUDIES[_STUDY.value]
+    study = at_scale(_STUDY.value, _SCALE.value)
     unknown = sorted(set(_RUNS.value) - set(study))
     if unknown:
         sys.exit(f"flag --runs={unknown[0]}: must be of {', '.join(study)}.")
-    folder = pathlib.Path(_RUNS_DIR.value, _STUDY.value)
+    folder = pathlib.Path(_RUNS_DIR.value, _folder())
     names = [name for name in study if not _RUNS.value or name in _RUNS.value]
-    for name in names:
-        arguments = [*study[name], f"--run_dir={folder / name}"]
-        print(" ".join(["python -m experiments.train", *arguments]), flush=True)
-        if not _DRY_RUN.value and not _is_finished(folder / name):
-            _train(arguments)
-    if not _DRY_RUN.value:
-        scores = {name: score.score(records.read(folder / name)) for name in names}
-        table = tables.study(scores)
-        (folder / "summary.md").write_text(f"# {_STUDY.value}\n\n{table}\n")
-        print(f"\n{table}\n\n{folder / 'summary.md'}")
+    if _DRY_RUN.value:
+        for name in names:
+            print(_command(study[name], folder / name))
+        return
+    left = [name for name in names if not _is_finished(study[name], folder / name)]
+    start = time.monotonic()
+    for number, name in enumerate(left):
+        print(f"{_progress(study, left, number, start)}: {_command(study[name], folder / name)}")
+        _train([*study[name], f"--run_dir={folder / name}"])
+    scores = {name: score.score(records.read(folder / name)) for name in names}
+    table = tables.study(scores)
+    (folder / "summary.md").write_text(f"# {_STUDY.value}\n\n{table}\n")
+    print(f"\n{table}\n\n{folder / 'summary.md'}")
+
+
+def _folder() -> str:
+    return _STUDY.value if _SCALE.value == "cpu" else f"{_STUDY.value}_{_SCALE.value}"
+
+
+def _command(arguments: Sequence[str], run_dir: pathlib.Path) -> str:
+    return " ".join(["python -m experiments.train", *arguments, f"--run_dir={run_dir}"])
+
+
+def _progress(study: Study, left: Sequence[str], number: int, start: float) -> str:
+    """Which run comes, and how long those that are left will take at the pace so far."""
+    parts = left[:number], left[number:]
+    done, ahead = (sum(_weight(study[name]) for name in part) for part in parts)
+    text = f"run {number + 1} of {len(left)}"
+    if not done:
+        return text
+    minutes = (time.monotonic() - start) / 60 * ahead / done
+    return f"{text}, about {math.ceil(minutes)} min left"
+
+
+def _weight(arguments: Sequence[str]) -> int:
+    """Epochs times seeds of a run."""
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    return int(given.get("--epochs", 1)) * len(given.get("--seeds", "0").split(","))
 
 
 def _train(arguments: Sequence[str]) -> None:
@@ -52,15 +83,26 @@ def _train(arguments: Sequence[str]) -> None:
         sys.exit(status)
 
 
-def _is_finished(run_dir: pathlib.Path) -> bool:
-    """Whether every arm of every seed has ended; an unfinished run is started anew."""
-    if not (run_dir / records.RECORDS).exists():
+def _is_finished(arguments: Sequence[str], run_dir: pathlib.Path) -> bool:
+    """Whether every arm of every seed has ended; an unfinished run goes on."""
+    if not (run_dir / records.CONFIG).exists():
         return False
+    flags = records.read_config(run_dir)["flags"]
+    for name, value in (word[2:].split("=", 1) for word in arguments if "=" in word):
+        there = flags.get(name)
+        if (",".join(there) if isinstance(there, list) else _number(str(there))) != _number(value):
+            sys.exit(f"flag --runs_dir: {run_dir} holds another run: {name} is {there} there.")
     scores = score.score(records.read(run_dir))
-    seeds = records.read_config(run_dir)["flags"]["seeds"]
     arms = {s.arm for s in scores}
     ended = [s for s in scores if s.status != "unfinished"]
-    return bool(arms) and len(ended) == len(seeds) * len(arms)
+    return bool(arms) and len(ended) == len(flags["seeds"]) * len(arms)
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 if __name__ == "__main__":

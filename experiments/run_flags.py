@@ -64,8 +64,17 @@ CONTROL_NAMES = flags.DEFINE_list(
 RUN_DIR = flags.DEFINE_string(
     "run_dir", None, "Folder of records, table and picture; by default named after the flags."
 )
+CHECKPOINT_MINUTES = flags.DEFINE_float(
+    "checkpoint_minutes",
+    10.0,
+    "Time between checkpoints. Ctrl-C and SIGTERM save one as well, and the same command goes on.",
+    lower_bound=0.0,
+)
+TENSORBOARD = flags.DEFINE_bool(
+    "tensorboard", False, "Also write the records as TensorBoard events into the run folder."
+)
 
-for number in (LEARNING_RATE, MOMENTUM, WEIGHT_DECAY):
+for number in (LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, CHECKPOINT_MINUTES):
     flags.register_validator(number.name, math.isfinite, "must be a finite number.")
 flags.register_validator("grid", is_rates, "must be learning rates, separated by commas.")
 flags.register_validator(
@@ -80,6 +89,9 @@ flags.register_validator(
     lambda names: not names or (is_distinct(names) and set(names) <= set(CONTROLS)),
     f"must be different ones of {', '.join(CONTROLS)}.",
 )
+
+# How a run is carried out; what comes out does not depend on it.
+MEANS = (RUN_DIR, CHECKPOINT_MINUTES, TENSORBOARD)
 
 
 def check(has_pdt: bool) -> None:

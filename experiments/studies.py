@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from experiments.paper_studies import PAPER_STUDIES
+
 Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
 
 _FCN = ("--schedule=cosine", "--epochs=60")
@@ -58,4 +60,25 @@ STUDIES: Mapping[str, Study] = {
         "every_epoch": (*_FAILING, "--pdt_interval=0", "--pdt_criteria=paper"),
         "switching": (*_FAILING, "--pdt_criteria=paper", "--pdt_switching"),
     },
+    **PAPER_STUDIES,
 }
+
+SCALES = ("smoke", "cpu")
+_SMOKE_LISTS = ("--grid", "--pdt_vary", "--pdt_criteria", "--controls")
+
+
+def at_scale(name: str, scale: str) -> Study:
+    """The runs of a study: all of them, or for `smoke` the first one, short and with few arms."""
+    study = STUDIES[name]
+    if scale == "cpu":
+        return study
+    run, flags = next(iter(study.items()))
+    few = [_first(flag) for flag in flags]
+    soon = ("--pdt_snapshot_every=2",) if "--pdt" in flags else ()
+    return {run: (*few, "--epochs=2", "--seeds=1", "--batch_size=32", *soon)}
+
+
+def _first(flag: str) -> str:
+    """The first of the values of a flag, if it stands for arms."""
+    name, _, values = flag.partition("=")
+    return f"{name}={values.split(',')[0]}" if name in _SMOKE_LISTS else flag

@@ -5,7 +5,10 @@ Example:
     --baseline --pdt --pdt_criteria=paper,bounded,reference
 """
 
+from collections.abc import Iterator, Sequence
 import pathlib
+import shutil
+import signal
 import sys
 from typing import Any
 
@@ -13,6 +16,7 @@ from absl import flags
 import optax
 
 from experiments import (
+    checkpoints,
     cli,
     ire_flags,
     loop,
@@ -23,6 +27,7 @@ from experiments import (
     score,
     summary,
     tables,
+    tensorboard,
     workloads,
 )
 from experiments.controls import CONTROLS
@@ -30,6 +35,9 @@ from experiments.data import DATASETS
 from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
 from experiments.run_flags import BATCH_SIZE, EPOCHS, LEARNING_RATE
+from experiments.training import Arm
+
+CHECKPOINTS = "checkpoints"
 
 for module in (run_flags, pdt_flags, ire_flags):
     flags.adopt_module_key_flags(module)
@@ -43,28 +51,57 @@ def main() -> None:
     run_dir = pathlib.Path(run_flags.RUN_DIR.value or pathlib.Path("runs", _default_name()))
     try:
         records.start(run_dir, _configuration())
-    except (OSError, ValueError) as error:
+        logger = tensorboard.Logger(run_dir) if run_flags.TENSORBOARD.value else None
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f"flag --run_dir: {error}")
 
-    seeds = [int(seed) for seed in run_flags.SEEDS.value]
     print(f"Training {', '.join(arm.name for arm in arms)}: {summary.describe(_configuration())}")
-    rows = loop.run(
-        workload, arms, seeds, EPOCHS.value, BATCH_SIZE.value, pdt_flags.VERIFY_EXAMPLES.value
-    )
+    stop = checkpoints.Stop()
     try:
-        for row in progress.shown(rows, len(arms), len(seeds), EPOCHS.value):
-            records.append(run_dir, row)
-    except KeyboardInterrupt:
+        with stop.on_signals():
+            for record in _train(workload, arms, run_dir, stop):
+                records.append(run_dir, record)
+                if logger:
+                    logger.log(record)
+    except (checkpoints.StoppedError, KeyboardInterrupt):
         print(
-            "Interrupted. What is done is kept, and shown by "
+            "Stopped. The same command goes on. What is done is shown by "
             f"python -m experiments.report --run={run_dir}",
             file=sys.stderr,
         )
-        sys.exit(130)
+        sys.exit(128 + (stop.number or signal.SIGINT))
+    shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
     print("\n" + tables.text(summary.write(run_dir)) + "\n")
     for name in (summary.PICTURE, summary.SUMMARY, records.RECORDS):
         print(run_dir / name)
+
+
+def _train(
+    workload: workloads.Workload,
+    arms: Sequence[Arm],
+    run_dir: pathlib.Path,
+    stop: checkpoints.Stop,
+) -> Iterator[records.Record]:
+    """New records, from where the run folder has got to."""
+    seeds = [int(seed) for seed in run_flags.SEEDS.value]
+    minutes = run_flags.CHECKPOINT_MINUTES.value
+    saver = checkpoints.Checkpoints(run_dir / CHECKPOINTS, minutes, stop)
+    done = records.read(run_dir)
+    number, position = checkpoints.kept(done, [arm.name for arm in arms], saver.position())
+    records.truncate(run_dir, number)
+    rows = loop.run(
+        workload,
+        arms,
+        seeds,
+        EPOCHS.value,
+        BATCH_SIZE.value,
+        pdt_flags.VERIFY_EXAMPLES.value,
+        saver,
+        done[:number],
+        position,
+    )
+    return progress.shown(rows, len(arms), len(seeds), EPOCHS.value, done[:number])
 
 
 def _check_flags() -> None:
@@ -81,7 +118,7 @@ def _steps_per_epoch(workload: workloads.Workload) -> int:
     return steps
 
 
-def _arms(workload: workloads.Workload) -> list[loop.Arm]:
+def _arms(workload: workloads.Workload) -> list[Arm]:
     steps_per_epoch = _steps_per_epoch(workload)
     steps = EPOCHS.value * steps_per_epoch
     has_ire = ire_flags.KAPPA.value is not None
@@ -89,32 +126,30 @@ def _arms(workload: workloads.Workload) -> list[loop.Arm]:
         bases = {rate: _base(float(rate), steps) for rate in run_flags.GRID.value}
         if has_ire:
             bases = {r: ire_flags.tuned(base, workload) for r, base in bases.items()}
-        return [loop.Arm(rate, base) for rate, base in bases.items()]
+        return [Arm(rate, base) for rate, base in bases.items()]
     base = _base(LEARNING_RATE.value, steps)
     arms = []
     if run_flags.BASELINE.value or not (pdt_flags.PDT.value or has_ire):
-        arms.append(loop.Arm(score.BASE, base))
+        arms.append(Arm(score.BASE, base))
     if short := run_flags.SHORT_EPOCHS.value:
-        arms.append(
-            loop.Arm("short", _base(LEARNING_RATE.value, short * steps_per_epoch), epochs=short)
-        )
+        arms.append(Arm("short", _base(LEARNING_RATE.value, short * steps_per_epoch), epochs=short))
     if rate := run_flags.RETUNED_RATE.value:
-        arms.append(loop.Arm("retuned", _base(rate, steps)))
+        arms.append(Arm("retuned", _base(rate, steps)))
     for name in run_flags.CONTROL_NAMES.value:
         control = CONTROLS[name]
         settings = _settings(LEARNING_RATE.value, steps)
         optimizer = control.build(base, settings, run_flags.OPTIMIZER.value, steps_per_epoch)
-        arms.append(loop.Arm(name, optimizer, evaluated=control.evaluated))
+        arms.append(Arm(name, optimizer, evaluated=control.evaluated))
     links = pdt_flags.links(steps_per_epoch)
     for name, link in links.items():
-        arms.append(loop.Arm(name, optax.chain(base, link.transform), link))
+        arms.append(Arm(name, optax.chain(base, link.transform), link))
     if has_ire:
         base = _base(ire_flags.LEARNING_RATE.value or LEARNING_RATE.value, steps)
         for name, enhanced in ire_flags.enhanced(base, workload).items():
-            arms.append(loop.Arm(name, enhanced))
+            arms.append(Arm(name, enhanced))
             for other, link in links.items() if ire_flags.WITH_PDT.value else ():
                 chain = optax.chain(enhanced, link.transform)
-                arms.append(loop.Arm(f"{name}+{other}", chain, link))
+                arms.append(Arm(f"{name}+{other}", chain, link))
     return arms
 
 
@@ -133,14 +168,14 @@ def _own_flags() -> dict[str, flags.Flag]:
 
 
 def _configuration() -> dict[str, Any]:
-    return {
-        name: flag.value for name, flag in _own_flags().items() if name != run_flags.RUN_DIR.name
-    }
+    means = [flag.name for flag in run_flags.MEANS]
+    return {name: flag.value for name, flag in _own_flags().items() if name not in means}
 
 
 def _default_name() -> str:
     named = (run_flags.MODEL, run_flags.DATASET, run_flags.OPTIMIZER)
-    rest = [flag for flag in _own_flags().values() if flag.name not in [n.name for n in named]]
+    apart = [flag.name for flag in (*named, *run_flags.MEANS)]
+    rest = [flag for flag in _own_flags().values() if flag.name not in apart]
     changed = [flag.serialize().removeprefix("--") for flag in rest if flag.value != flag.default]
     return "-".join([*(flag.value for flag in named), *changed])
 

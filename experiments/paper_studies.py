@@ -1,0 +1,62 @@
+"""The studies of the paper's tables and figures, and of the controls, for 2 CPU cores."""
+
+from collections.abc import Mapping
+
+_SEEDS = "--seeds=0,100,200"
+_ARMS = ("--baseline", "--pdt", _SEEDS)
+_FCN = ("--epochs=60", *_ARMS)
+_COSINE = ("--schedule=cosine", *_FCN)
+
+# Learning rates of SGD, momentum and Adam from the study `tuning`; the others are customary ones.
+_OPTIMIZERS = {
+    "sgd": "0.2",
+    "momentum": "0.05",
+    "adam": "0.003",
+    "adamw": "0.003",
+    "rmsprop": "0.001",
+    "lamb": "0.01",
+}
+_RATES = ("0.003", "0.01", "0.03", "0.1")
+_BATCH_SIZES = ("64", "256", "1024")
+_SWEEPS = {
+    "horizon": (1, 2, 10, 20),
+    "interval": (0, 3, 5, 9),
+    "start": (10, 20, 30),
+    "history": (3, 4, 8, 10),
+}
+
+PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "controls": {
+        "fcn_sgd": (
+            *_FCN,
+            "--pdt_criteria=paper,random,accept_all",
+            "--pdt_vary=predictor=linear",
+            "--pdt_switching",
+            "--pdt_verify",
+            "--controls=latest_average,lookahead,schedule_free",
+            "--short_epochs=34",
+            "--retuned_learning_rate=0.2",
+        )
+    },
+    "masks": {"fcn_sgd": (*_FCN, "--pdt_criteria=paper,magnitude,sign")},
+    "table2": {
+        name: (*_COSINE, f"--optimizer={name}", f"--learning_rate={rate}", "--pdt_verify")
+        for name, rate in _OPTIMIZERS.items()
+    },
+    "table5": {
+        f"rate{rate}_batch{size}": (*_FCN, f"--learning_rate={rate}", f"--batch_size={size}")
+        for rate in _RATES
+        for size in _BATCH_SIZES
+    },
+    "table6": {
+        "fcn_sgd": (*_COSINE, "--learning_rate=0.2", "--pdt_criteria=paper,bounded,reference")
+    },
+    "figure2": {
+        model: (f"--model={model}", *_FCN, "--pdt_criteria=paper,accept_all")
+        for model in ("fc2", "fc4", "fc6")
+    },
+    "figure14": {
+        name: (*_FCN, "--pdt_vary=" + ",".join(f"{name}={value}" for value in values))
+        for name, values in _SWEEPS.items()
+    },
+}
