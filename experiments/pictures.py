@@ -115,10 +115,11 @@ def _draw_loss(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
     for arm, runs in arms.items():
         _draw_line(axes, arm, getattr(runs, time), runs.loss)
     first = max(np.nanmax(runs.loss[:, 0], initial=0) for runs in arms.values())
-    least = min(np.nanmin(runs.loss, initial=first) for runs in arms.values())
+    positive = [np.where(runs.loss > 0, runs.loss, np.nan) for runs in arms.values()]
+    least = min(np.nanmin(losses, initial=first) for losses in positive)
     few_decades = first < 1e4 * least
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if few_decades else LogLocator())
-    if first > 0:
+    if least > 0:
         axes.set_ylim(0.8 * least, 1.5 * first)
     if BASE in arms:
         best = np.nanmin(arms[BASE].loss, axis=1, initial=np.inf)

@@ -1,6 +1,7 @@
-"""Prints the table of a run and writes its summary and picture into the run folder.
+"""Makes one HTML page of all studies, or prints the table of one run.
 
-Example:
+Examples:
+  python -m experiments.report --results=experiments/results --out=report.html
   python -m experiments.report --run=runs/demo
 """
 
@@ -9,15 +10,25 @@ import sys
 
 from absl import flags
 
-from experiments import cli, summary, tables
+from experiments import cli, page, summary, tables
+from experiments.studies import TITLES
 
-_RUN = flags.DEFINE_string("run", "runs/demo", "Folder of the run.")
+_RESULTS = flags.DEFINE_string(
+    "results", "experiments/results", "Folder of the studies that the page shows."
+)
+_OUT = flags.DEFINE_string("out", "report.html", "The page, a file without any other.")
+_RUN = flags.DEFINE_string(
+    "run", None, "Folder of a run: instead of the page its table, summary and picture are made."
+)
 _FORMATS = {"markdown": tables.markdown, "text": tables.text}
-_FORMAT = flags.DEFINE_enum("format", "text", list(_FORMATS), "How the table is printed.")
+_FORMAT = flags.DEFINE_enum("format", "text", list(_FORMATS), "How the table of a run is printed.")
 
 
 def main() -> None:
     """Runs the program."""
+    if _RUN.value is None:
+        _write_page(pathlib.Path(_RESULTS.value), pathlib.Path(_OUT.value))
+        return
     run_dir = pathlib.Path(_RUN.value)
     try:
         scores = summary.write(run_dir)
@@ -25,6 +36,18 @@ def main() -> None:
         sys.exit(f"flag --run: {error}")
     print(_FORMATS[_FORMAT.value](scores))
     print(f"\n{run_dir / summary.PICTURE}\n{run_dir / summary.SUMMARY}", file=sys.stderr)
+
+
+def _write_page(results: pathlib.Path, out: pathlib.Path) -> None:
+    try:
+        text = page.write(results, TITLES)
+    except ValueError as error:
+        sys.exit(f"flag --results: {error}")
+    try:
+        out.write_text(text)
+    except OSError as error:
+        sys.exit(f"flag --out: {error}")
+    print(out)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Example:
 from collections.abc import Sequence
 import math
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ def main() -> None:
     unknown = sorted(set(_RUNS.value) - set(study))
     if unknown:
         sys.exit(f"flag --runs={unknown[0]}: must be of {', '.join(study)}.")
-    folder = pathlib.Path(_RUNS_DIR.value, _folder())
+    folder = pathlib.Path(_RUNS_DIR.value, _folder(_STUDY.value))
     names = [name for name in study if not _RUNS.value or name in _RUNS.value]
     if _DRY_RUN.value:
         for name in names:
@@ -50,8 +51,8 @@ def main() -> None:
     print(f"\n{table}\n\n{folder / 'summary.md'}")
 
 
-def _folder() -> str:
-    return _STUDY.value if _SCALE.value == "cpu" else f"{_STUDY.value}_{_SCALE.value}"
+def _folder(study: str) -> str:
+    return study if _SCALE.value == "cpu" else f"{study}_{_SCALE.value}"
 
 
 def _command(arguments: Sequence[str], run_dir: pathlib.Path) -> str:
@@ -76,9 +77,14 @@ def _weight(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    """Runs the training program, whose compiled programs end with it."""
+    """Runs the training program, whose compiled programs end with it; hands signals on to it."""
     command = [sys.executable, "-m", "experiments.train", *arguments]
-    status = subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as process:
+        signal.signal(signal.SIGINT, lambda *_: None)  # The terminal sends it to both.
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        status = process.wait()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if status:
         sys.exit(status)
 

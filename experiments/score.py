@@ -11,6 +11,8 @@ import math
 import statistics
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments.records import EndRecord, EpochRecord, Record
 
 BASE = "base"
@@ -46,6 +48,8 @@ class Score:
       test_accuracy: after the last epoch.
       mask_ratio: mean over the predictions, `None` if there were none.
       compile_seconds: time to compile the train step.
+      flops_reduction: 1 - the floating-point operations to TTB-Loss / those of the base, `None` if
+        missed or not counted.
     """
 
     seed: int
@@ -62,6 +66,7 @@ class Score:
     test_accuracy: float | None
     mask_ratio: float | None
     compile_seconds: float | None
+    flops_reduction: float | None = None
 
 
 class Spread(NamedTuple):
@@ -82,7 +87,7 @@ def score(records: Iterable[Record]) -> list[Score]:
         else:
             ends[record.seed, record.arm] = record
     return [
-        _score(rows, epochs.get((seed, BASE), []), ends.get((seed, arm)))
+        _score(rows, epochs.get((seed, BASE), []), ends.get((seed, arm)), ends.get((seed, BASE)))
         for (seed, arm), rows in epochs.items()
     ]
 
@@ -135,8 +140,55 @@ def spread(values: Iterable[float | None], miss: float = math.inf) -> Spread:
     )
 
 
+def interval(
+    values: Iterable[float | None], miss: float = math.inf, level: float = 0.95
+) -> tuple[float | None, float | None]:
+    """Bootstrap interval of the median over seeds (percentiles of 10,000 resamples).
+
+    Args:
+      values: one value per seed, `None` for a miss.
+      miss: what a miss counts as.
+      level: coverage aimed at; with few seeds it is nearly the range.
+
+    Returns:
+      Lower and upper end, `None` where it is infinite.
+    """
+    numbers = np.array([miss if value is None else value for value in values], float)
+    samples = np.random.default_rng(0).choice(numbers, (10_000, len(numbers)))
+    medians = np.median(samples, axis=1)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(medians, tails, method="nearest")
+    return _finite(low), _finite(high)
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
+
+
+def flops(rows: Sequence[EpochRecord], end: EndRecord | None, epochs: int | None) -> float | None:
+    """Floating-point operations of an arm's first epochs, predictions included."""
+    if end is None or end.epoch_flops is None or epochs is None:
+        return None
+    events = sum(row.predicted for row in rows[:epochs])
+    return epochs * end.epoch_flops + events * (end.event_flops or 0.0)
+
+
+def _flops_reduction(
+    rows: Sequence[EpochRecord],
+    end: EndRecord | None,
+    base: Sequence[EpochRecord],
+    base_end: EndRecord | None,
+) -> float | None:
+    spent = flops(rows, end, crossing(rows, base, low_loss).epochs)
+    base_spent = flops(base, base_end, crossing(base, base, low_loss).epochs)
+    return None if spent is None or not base_spent else 1 - spent / base_spent
+
+
 def _score(
-    rows: Sequence[EpochRecord], base: Sequence[EpochRecord], end: EndRecord | None
+    rows: Sequence[EpochRecord],
+    base: Sequence[EpochRecord],
+    end: EndRecord | None,
+    base_end: EndRecord | None,
 ) -> Score:
     loss_epochs, loss_seconds, loss_reduction = crossing(rows, base, low_loss)
     accuracy_epochs, accuracy_seconds, accuracy_reduction = crossing(rows, base, high_accuracy)
@@ -157,4 +209,5 @@ def _score(
         test_accuracy=end.test_accuracy if end else None,
         mask_ratio=statistics.fmean(ratios) if ratios else None,
         compile_seconds=end.compile_seconds if end else None,
+        flops_reduction=_flops_reduction(rows, end, base, base_end),
     )

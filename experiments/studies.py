@@ -63,6 +63,24 @@ STUDIES: Mapping[str, Study] = {
     **PAPER_STUDIES,
 }
 
+TITLES: Mapping[str, str] = {
+    "fcn_sgd": "The three published criteria, the non-selective control and verified jumps, with "
+    "SGD at the customary learning rate 0.01.",
+    "tuning": "Learning rates tried on seeds 1 and 2, which are in no other table.",
+    "verified": "Verified jumps on tuned baselines, beside a schedule cut short.",
+    "failures": "What happens without the mask, without intervals, and with switching on the "
+    "validation loss (after Figs. 2, 5 and 6 of the paper).",
+    "controls": "Do the simplest methods gain as much? Linear extrapolation under the same mask, a "
+    "random mask of equal ratio, no mask, averages, lookahead, schedule-free, a retuned rate, a "
+    "shorter schedule.",
+    "masks": "The two halves of the mask alone: magnitude and sign.",
+    "table2": "Base optimizers (Table 2 of the paper).",
+    "table5": "Learning rate and batch size (Table 5).",
+    "table6": "A cosine schedule (Table 6).",
+    "figure2": "Fully connected networks of 2, 4 and 6 layers with and without the mask (Fig. 2).",
+    "figure14": "Horizon, interval, start and history of the predictions (Fig. 14).",
+}
+
 SCALES = ("smoke", "cpu")
 _SMOKE_LISTS = ("--grid", "--pdt_vary", "--pdt_criteria", "--controls")
 

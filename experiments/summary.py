@@ -31,7 +31,7 @@ def write(run_dir: pathlib.Path) -> list[score.Score]:
     figure.savefig(run_dir / PICTURE)
     (run_dir / SUMMARY).write_text(
         f"# {title}\n\n{tables.markdown(scores)}\n\n{_NOTE} {_remarks(scores)}\n\n"
-        f"![train loss, validation accuracy and mask ratio]({PICTURE})\n\n{_origin(config)}\n"
+        f"![train loss, validation accuracy and mask ratio]({PICTURE})\n\n{origin(config)}\n"
     )
     return scores
 
@@ -56,7 +56,8 @@ def _remarks(scores: list[score.Score]) -> str:
     return " ".join([f"Compilation: {', '.join(compiled)}."] * bool(compiled) + ended)
 
 
-def _origin(config: dict[str, Any]) -> str:
+def origin(config: dict[str, Any]) -> str:
+    """Returns machine and versions of a run in a line."""
     versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
     return (
         f"Run on {config['device_count']} {config['device_kind']} "

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import math
 from typing import NamedTuple
 
-from experiments.score import BASE, Score, by_arm, spread
+from experiments.score import BASE, Score, by_arm, interval, spread
 
 
 class Column(NamedTuple):
@@ -57,6 +57,27 @@ _MAIN = (_COMPARISON[0], _COMPARISON[2], _COMPARISON[3], *_FINAL[:3])
 def markdown(scores: Sequence[Score]) -> str:
     """Returns the table in Markdown."""
     return grid(_cells(scores), labels=1)
+
+
+_FLOPS = Column(("", "operations", "saved %"), "flops_reduction", ".0f", 100, _WORST_IS_LOW)
+
+
+def rows(runs: Mapping[str, Sequence[Score]]) -> list[list[str]]:
+    """The table of several runs, the heading first: the main columns and bootstrap intervals."""
+    counted = any(score.flops_reduction is not None for part in runs.values() for score in part)
+    columns = (*_MAIN[:2], _FLOPS, *_MAIN[2:]) if counted else _MAIN
+    lines = []
+    for run, scores in runs.items():
+        (_, *heading), *cells = _cells(scores, columns)
+        for (arm, *line), part in zip(cells, by_arm(scores).values(), strict=True):
+            low, high = (
+                "never" if end is None else f"{end:g}"
+                for end in interval(score.loss_epochs for score in part)
+            )
+            texts = [" ".join(cell).strip() for cell in line]
+            lines.append([run, arm[0], texts[0], f"[{low}, {high}]", *texts[1:]])
+    names = [" ".join(cell).strip() for cell in heading]
+    return [["run", "arm", names[0], "its 95 % interval", *names[1:]], *lines]
 
 
 def study(runs: Mapping[str, Sequence[Score]]) -> str:

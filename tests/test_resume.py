@@ -86,7 +86,7 @@ def run_until(trained, folder, done: list[Record], count: int, every: int, stops
 
 
 @pytest.mark.parametrize("stops", [False, True])
-@pytest.mark.parametrize(("every", "counts"), [(4, (1, 6, 9, 14)), (1000, (8, 14))])
+@pytest.mark.parametrize(("every", "counts"), [(4, (1, 6, 9, 5)), (1000, (8, 14))])
 def test_killed_or_stopped_anywhere(trained, tmp_path, stops, every, counts):
     """Killed in the midst of epochs, again and again, with and without a checkpoint at hand."""
     done: list[Record] = []
