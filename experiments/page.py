@@ -86,6 +86,8 @@ def write(results: pathlib.Path, titles: Mapping[str, str]) -> str:
     studies = find(results)
     if not studies:
         raise ValueError(f"{results} holds no records.")
+    order = [*(name for name in titles if name in studies), *sorted(set(studies) - set(titles))]
+    studies = {name: studies[name] for name in order}
     links = "".join(f'<a href="#{name}">{_text(name)}</a>' for name in studies)
     sections = "".join(_section(name, titles.get(name, ""), runs) for name, runs in studies.items())
     return (

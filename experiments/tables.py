@@ -64,6 +64,14 @@ _FLOPS = Column(("", "operations", "saved %"), "flops_reduction", ".0f", 100, _W
 
 def rows(runs: Mapping[str, Sequence[Score]]) -> list[list[str]]:
     """The table of several runs, the heading first: the main columns and bootstrap intervals."""
+    if not any(BASE in by_arm(scores) for scores in runs.values()):
+        tables = {run: _cells(scores, _FINAL[:3]) for run, scores in runs.items()}
+        heading = [" ".join(cell).strip() for cell in next(iter(tables.values()))[0]]
+        return [["run", *heading]] + [
+            [run, *(" ".join(cell).strip() for cell in row)]
+            for run, (_, *part) in tables.items()
+            for row in part
+        ]
     counted = any(score.flops_reduction is not None for part in runs.values() for score in part)
     columns = (*_MAIN[:2], _FLOPS, *_MAIN[2:]) if counted else _MAIN
     lines = []
