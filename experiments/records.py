@@ -99,7 +99,7 @@ _KINDS: Mapping[str, type[Record]] = {"epoch": EpochRecord, "end": EndRecord}
 
 
 def start(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
-    """Starts a run folder, or goes on with one of the same configuration.
+    """Starts a run folder without records; one of the same configuration is started anew.
 
     Args:
       run_dir: folder, made if missing.
@@ -113,9 +113,25 @@ def start(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
     path = run_dir / CONFIG
     if path.exists():
         _check_same(run_dir, read_config(run_dir)["flags"], flags)
-        return
     (run_dir / RECORDS).write_text("")
     _replace(path, json.dumps({"flags": dict(flags), **_environment()}, indent=2) + "\n")
+
+
+def resume(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
+    """Starts a run folder; goes on with one of the same configuration.
+
+    Args:
+      run_dir: folder, made if missing.
+      flags: configuration of the run, as JSON values.
+
+    Raises:
+      ValueError: if the folder holds a run of another configuration.
+      OSError: if the folder cannot be written.
+    """
+    if (run_dir / CONFIG).exists():
+        _check_same(run_dir, read_config(run_dir)["flags"], flags)
+    else:
+        start(run_dir, flags)
 
 
 def truncate(run_dir: pathlib.Path, number: int) -> None:

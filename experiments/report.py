@@ -1,7 +1,7 @@
 """Makes one HTML page of all studies, or prints the table of one run.
 
 Examples:
-  python -m experiments.report --results=experiments/results --out=report.html
+  python -m experiments.report --results=experiments/results --page=report.html
   python -m experiments.report --run=runs/demo
 """
 
@@ -16,7 +16,7 @@ from experiments.studies import TITLES
 _RESULTS = flags.DEFINE_string(
     "results", "experiments/results", "Folder of the studies that the page shows."
 )
-_OUT = flags.DEFINE_string("out", "report.html", "The page, a file without any other.")
+_PAGE = flags.DEFINE_string("page", "report.html", "The page, a file without any other.")
 _RUN = flags.DEFINE_string(
     "run", None, "Folder of a run: instead of the page its table, summary and picture are made."
 )
@@ -27,7 +27,7 @@ _FORMAT = flags.DEFINE_enum("format", "text", list(_FORMATS), "How the table of 
 def main() -> None:
     """Runs the program."""
     if _RUN.value is None:
-        _write_page(pathlib.Path(_RESULTS.value), pathlib.Path(_OUT.value))
+        _write_page(pathlib.Path(_RESULTS.value), pathlib.Path(_PAGE.value))
         return
     run_dir = pathlib.Path(_RUN.value)
     try:
@@ -46,7 +46,7 @@ def _write_page(results: pathlib.Path, out: pathlib.Path) -> None:
     try:
         out.write_text(text)
     except OSError as error:
-        sys.exit(f"flag --out: {error}")
+        sys.exit(f"flag --page: {error}")
     print(out)
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     arms = _arms(workload)
     run_dir = pathlib.Path(run_flags.RUN_DIR.value or pathlib.Path("runs", _default_name()))
     try:
-        records.start(run_dir, _configuration())
+        records.resume(run_dir, _configuration())
         logger = tensorboard.Logger(run_dir) if run_flags.TENSORBOARD.value else None
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"flag --run_dir: {error}")

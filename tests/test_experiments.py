@@ -246,8 +246,10 @@ def test_a_run_folder_holds_one_configuration(tmp_path: pathlib.Path):
     with pytest.raises(ValueError, match=r"another run \(epochs is 2 there and 3 here\)"):
         records.start(tmp_path, {"epochs": 3, "seeds": ["0"]})
     assert records.read(tmp_path) == [end("base")]
-    records.start(tmp_path, {"epochs": 2, "seeds": ["0"]})
+    records.resume(tmp_path, {"epochs": 2, "seeds": ["0"]})
     assert records.read(tmp_path) == [end("base")]
+    records.start(tmp_path, {"epochs": 2, "seeds": ["0"]})
+    assert records.read(tmp_path) == []
 
 
 # The programs.
@@ -356,20 +358,30 @@ def test_studies_are_runs_of_the_program(monkeypatch, name, study, capsys):
 def test_reproduce_skips_what_is_done(monkeypatch, tmp_path, capsys):
     def finish(arguments):
         run_dir = pathlib.Path(arguments[-1].removeprefix("--run_dir="))
-        records.start(run_dir, {"seeds": ["0"]})
-        for row in (*epochs("base", [2.0], [0.5], seconds=1.0), end("base")):
-            records.append(run_dir, row)
+        given = dict(word[2:].split("=", 1) for word in arguments if "=" in word)
+        records.start(run_dir, {**given, "seeds": given["seeds"].split(",")})
+        for seed in (1, 2):
+            for row in (*epochs("base", [2.0], [0.5], 1.0, seed), end("base", seed)):
+                records.append(run_dir, row)
 
     monkeypatch.setattr(reproduce, "_train", finish)
     arguments = "--study=tuning", "--runs=fcn_sgd,cnn_adamw", f"--runs_dir={tmp_path}"
     run_program(reproduce.main, *arguments)
     monkeypatch.setattr(reproduce, "_train", None)
     run_program(reproduce.main, *arguments)
+    other = {"fcn_sgd": ("--seeds=1", "--epochs=3")}
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(SystemExit, match="holds another run: seeds"),
+    ):
+        patch.setitem(studies.STUDIES, "tuning", other)  # pyright: ignore[reportArgumentType]
+        run_program(reproduce.main, "--study=tuning", f"--runs_dir={tmp_path}")
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| fcn_sgd | base | 1 |") for line in lines) == 2
     for wrong, message in (
         (("--study=tuning", "--runs=x"), "flag --runs=x: must be of fcn_sgd, "),
         ((), "flag --study: must be given, one of tuning, "),
+        ((arguments[0], "--scale=smoke", "--runs=vit_adamw"), "must be of fcn_sgd"),
     ):
         with pytest.raises(SystemExit, match=message):
             run_program(reproduce.main, *wrong)
@@ -411,7 +423,7 @@ def test_interruption_keeps_whole_rows(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run_program(train.main, f"--run_dir={tmp_path}")
     assert stop.value.code == 130
-    assert "Interrupted" in capsys.readouterr().err
+    assert "Stopped. The same command goes on" in capsys.readouterr().err
     assert records.read(tmp_path) == HAND_MADE[:2]
     assert [row.status for row in summary.write(tmp_path)] == ["unfinished"]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import dataclasses
-import os
 import pathlib
 import signal
 import subprocess
@@ -136,32 +135,36 @@ def test_checkpoints_keep_random_keys_and_the_structure(tmp_path):
     assert jax.tree.structure(restored) == jax.tree.structure(state)
 
 
+DYING = """
+import os, sys
+from experiments import cli, records, train
+number, signal = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+append = records.append
+
+def append_and_die(run_dir, record):
+    append(run_dir, record)
+    if len(records.read(run_dir)) == number:
+        os.kill(os.getpid(), signal)
+
+records.append = append_and_die
+cli.run(train.main)
+"""
+
+
 def test_the_program_is_killed_stopped_and_goes_on(tmp_path):
     """As a process: SIGKILL, then SIGTERM, then to the end."""
-    command = [sys.executable, "-m", "experiments.train", "--epochs=12", "--batch_size=2000"]
-    command += ["--model=cnn", "--checkpoint_minutes=0", f"--run_dir={tmp_path}"]
-    file = tmp_path / records.RECORDS
-    for number, lines, code in ((signal.SIGKILL, 2, -9), (signal.SIGTERM, 5, 143)):
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            stderr=subprocess.PIPE,
-            env={**os.environ},
-        )
-        while process.poll() is None and not (
-            file.exists() and len(file.read_text().splitlines()) >= lines
-        ):
-            pass
-        process.send_signal(number)
-        error = process.communicate()[1]
-        assert process.returncode == code, error
-    assert "The same command goes on" in error
+    arguments = ["--model=cnn", "--epochs=4", "--batch_size=2000", f"--run_dir={tmp_path}"]
+    arguments.append("--checkpoint_minutes=0")
+    for number, by, code in ((1, signal.SIGKILL, -9), (2, signal.SIGTERM, 143)):
+        command = [sys.executable, "-c", DYING, str(number), str(int(by)), *arguments]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ended.returncode == code, ended.stderr
+        assert len(records.read(tmp_path)) == number
+    assert "The same command goes on" in ended.stderr
     with flagsaver.flagsaver():
-        flags.FLAGS(["program", *command[3:]])
+        flags.FLAGS(["program", *arguments, "--tensorboard"])
         train.main()
     rows = records.read(tmp_path)
-    epochs = [row.epoch for row in rows if isinstance(row, EpochRecord)]
-    assert epochs == list(range(1, 13))
+    assert [row.epoch for row in rows if isinstance(row, EpochRecord)] == [1, 2, 3, 4]
     assert not (tmp_path / train.CHECKPOINTS).exists()
+    assert list(tmp_path.glob("tensorboard/base_seed0/events*"))
