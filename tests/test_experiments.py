@@ -370,12 +370,10 @@ def test_reproduce_skips_what_is_done(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(reproduce, "_train", None)
     run_program(reproduce.main, *arguments)
     other = {"fcn_sgd": ("--seeds=1", "--epochs=3")}
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(SystemExit, match="holds another run: seeds"),
-    ):
+    with monkeypatch.context() as patch:
         patch.setitem(studies.STUDIES, "tuning", other)  # pyright: ignore[reportArgumentType]
-        run_program(reproduce.main, "--study=tuning", f"--runs_dir={tmp_path}")
+        with pytest.raises(SystemExit, match="holds another run: seeds"):
+            run_program(reproduce.main, "--study=tuning", f"--runs_dir={tmp_path}")
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| fcn_sgd | base | 1 |") for line in lines) == 2
     for wrong, message in (
