@@ -21,7 +21,7 @@ def arm(name: str, losses: list[float | None], seed: int, flops: float, event: f
         jumps = event > 0 and epoch == 2
         ratios = [0.25 * seed, 1.0] if jumps else None
         mask = 0.5 if jumps else None
-        numbers = loss, 0.5, 1.0, 0.1 * epoch
+        numbers = loss, 0.5, 1.0, epoch / 10
         rows.append(
             EpochRecord(
                 seed, name, epoch, float(epoch), *numbers, jumps, mask, layer_mask_ratios=ratios
