@@ -54,6 +54,7 @@ def vit_step(
     batch_size: int,
     dtype: Any = jnp.bfloat16,
     remat: bool = False,
+    scan: bool = False,
 ) -> Step:
     """Forward, backward, AdamW and `link`, fully sharded.
 
@@ -70,15 +71,15 @@ def vit_step(
       batch_size: images in a batch, of all devices.
       dtype: of the activations.
       remat: whether activations are computed anew in the backward pass.
+      scan: whether the blocks are stacked.
 
     Returns:
       The step.
     """
 
     def build() -> nnx.Module:
-        return vit.ViT(
-            image_shape, num_classes, size=size, dtype=dtype, remat=remat, rngs=nnx.Rngs(0)
-        )
+        options = {"size": size, "dtype": dtype, "remat": remat, "scan": scan}
+        return vit.ViT(image_shape, num_classes, **options, rngs=nnx.Rngs(0))
 
     graph, abstract = nnx.split(nnx.eval_shape(build))
     params = jax.tree.map(functools.partial(_fully_sharded, mesh=mesh), nnx.to_pure_dict(abstract))

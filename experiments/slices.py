@@ -30,11 +30,11 @@ SIZES = {"vit_base16": vit.BASE, "vit_huge14": vit.HUGE}
 MEMORY = {"v5e": 15.75, "v5p": 95.74}  # GiB of a device that the compiler lets programs have
 CASES = (
     Case("vit_base16", "v5e:2x4", images=64),
-    Case("vit_huge14", "v5e:2x4", images=32, remat=True),
     Case("vit_huge14", "v5e:4x4", images=32, remat=True),
-    Case("vit_huge14", "v5e:8x8", images=32, remat=True),
     Case("vit_huge14", "v5p:2x2x1", images=32, remat=True),
-    Case("vit_huge14", "v5p:4x4x4", images=64),
+    Case("vit_huge14", "v5e:2x4", images=32, remat=True),
+    Case("vit_huge14", "v5e:8x8", images=32, remat=True),
+    Case("vit_huge14", "v5p:4x4x4", images=32),
 )
 NONE, IRE = "none", "ire"
 LINKS = {
@@ -53,23 +53,30 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         *("model", "slice", "images per device", "AdamW", "arguments GiB", "temporaries GiB"),
         *("peak GiB", "of memory %", "collectives", "added peak GiB", "added collectives"),
     ]
-    bases = {(row["model"], row["slice"]): row for row in rows if row["link"] == NONE}
-    lines = [cells(row, bases.get((row["model"], row["slice"]))) for row in _sorted(rows)]
+    bases = {_step(row): row for row in rows if row["link"] == NONE}
+    lines = [cells(row, bases.get(_step(row))) for row in _sorted(rows)]
     return tables.grid([[(cell,) for cell in line] for line in (heading, *lines)], labels=4)
+
+
+def _step(row: dict[str, Any]) -> tuple[str, str, bool]:
+    return row["model"], row["slice"], row["scan"]
 
 
 def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     cases = [(case.model, case.slice) for case in CASES]
-    links = list(LINKS)
-    return sorted(
-        rows, key=lambda row: (cases.index((row["model"], row["slice"])), links.index(row["link"]))
-    )
+
+    def place(row: dict[str, Any]) -> tuple[int, bool, int]:
+        model, name, scan = _step(row)
+        return cases.index((model, name)), scan, list(LINKS).index(row["link"])
+
+    return sorted(rows, key=place)
 
 
 def cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
     """Returns the cells of a row; the last two are what it adds to `base`."""
     images = f"{row['images']}{', remat' if row['remat'] else ''}"
-    start = [row["model"], f"{row['slice']} ({row['devices']})", images, LINKS[row["link"]]]
+    model = row["model"] + ("" if row["scan"] else ", blocks one by one")
+    start = [model, f"{row['slice']} ({row['devices']})", images, LINKS[row["link"]]]
     memory = MEMORY[row["slice"].split(":")[0]]
     if "error" in row:
         return [*start, "", "", "does not fit", "", "", "", ""]

@@ -1,7 +1,8 @@
 """Compiles whole train steps of vision transformers for TPU slices, on a machine without a TPU.
 
-Each is one step, compiled by the TPU's own compiler: forward, backward, AdamW and PDT with a fit
-for each layer, sharded over all devices of the slice. For each device it prints arguments,
+Each is one step, compiled by the TPU's own compiler: forward, backward, AdamW and PDT, sharded over
+all devices of the slice. The blocks are stacked, and each stack has a fit of its own; with
+--noscan each block has one, and compiling takes many times as long. For each device it prints arguments,
 temporaries and peak beside the memory there is, and the collectives by kind; the table tells what
 PDT adds to the same step without it. A step that is recorded is not compiled again.
 
@@ -33,6 +34,7 @@ _ONLY = flags.DEFINE_multi_enum("only", None, [str(case) for case in CASES], "Ca
 _LINKS = flags.DEFINE_list(
     "links", list(LINKS), f"What follows AdamW: {', '.join(LINKS)}; for PDT its history_dtype."
 )
+_SCAN = flags.DEFINE_bool("scan", True, "Whether the blocks of a model are stacked.")
 _MINUTES = flags.DEFINE_float("minutes", None, "Begin no step after this time.", lower_bound=0)
 _TABLE = flags.DEFINE_bool("table", False, "Only print the table of the records, in Markdown.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/tpu", "Folder of the records.")
@@ -61,19 +63,20 @@ def _compile_all(run_dir: pathlib.Path) -> None:
         sys.exit("libtpu is not installed: pip install '.[tpu]', or make tpu.")
     except (OSError, ValueError) as error:
         sys.exit(f"flag --run_dir: {error}")
-    done = {(row["model"], row["slice"], row["link"]) for row in records.read_rows(run_dir)}
+    known = ("model", "slice", "scan", "link")
+    done = {tuple(row[name] for name in known) for row in records.read_rows(run_dir)}
     start = time.monotonic()
     for case in CASES:
         for link in _LINKS.value:
             late = _MINUTES.value is not None and time.monotonic() - start > 60 * _MINUTES.value
-            if late or (case.model, case.slice, link) in done:
+            if late or (case.model, case.slice, _SCAN.value, link) in done:
                 continue
             if _ONLY.value and str(case) not in _ONLY.value:
                 continue
             if link == IRE and case.model != "vit_base16":
                 continue
             print(f"{case} {LINKS[link]} ...", file=sys.stderr, flush=True)
-            row = compile_case(case, link)
+            row = compile_case(case, link, scan=_SCAN.value)
             records.append_row(run_dir, row)
             if "error" in row:
                 print(row["error"], file=sys.stderr, flush=True)
@@ -93,12 +96,13 @@ def _prepare() -> None:
         os.environ.setdefault(name, value)
 
 
-def compile_case(case: Case, link: str) -> dict[str, Any]:
+def compile_case(case: Case, link: str, *, scan: bool) -> dict[str, Any]:
     """Compiles one step.
 
     Args:
       case: model and slice.
       link: of `LINKS`.
+      scan: whether the blocks are stacked.
 
     Returns:
       A row of JSON values; what does not fit has `error` in place of its needs.
@@ -106,14 +110,16 @@ def compile_case(case: Case, link: str) -> dict[str, Any]:
     mesh = sharded.mesh_of_topology(case.slice)
     step = sharded.vit_step(
         mesh,
-        _link(link),
+        _link(link, "leaf" if scan else sharded.layers),
         size=SIZES[case.model],
         batch_size=case.images * mesh.size,
         remat=case.remat,
+        scan=scan,
     )
     params = jax.tree.leaves(step.arguments[0])
     row = {
         **case._asdict(),
+        "scan": scan,
         "link": link,
         "devices": mesh.size,
         "parameters": sum(leaf.size for leaf in params),
@@ -130,7 +136,7 @@ def compile_case(case: Case, link: str) -> dict[str, Any]:
     return {**row, "custom_calls": foreign, **dataclasses.asdict(compiled.needs(program))}
 
 
-def _link(name: str) -> Callable[[sharded.Apply], optax.GradientTransformation] | None:
+def _link(name: str, scope: Any) -> Callable[[sharded.Apply], optax.GradientTransformation] | None:
     if name == NONE:
         return None
     if name == IRE:
@@ -139,7 +145,7 @@ def _link(name: str) -> Callable[[sharded.Apply], optax.GradientTransformation] 
             warmup_steps=1000,
             curvature_fn=pdt_optax.sampled_label_fisher(apply, jax.random.key(0)),
         )
-    link = pdt_optax.pdt(1000, scope=sharded.layers, history_dtype=name)
+    link = pdt_optax.pdt(1000, scope=scope, history_dtype=name)
     return lambda _: link
 
 

@@ -1,13 +1,16 @@
 """The whole train step for TPUs and GPUs that are not there, and what it needs of them."""
 
+import dataclasses
 import math
 import pathlib
 import re
 import subprocess
 import sys
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments import compiled, sharded
@@ -37,6 +40,18 @@ def test_step_lowers_to_what_every_platform_has(step, platforms):
 def test_labels_of_layers(step):
     labels = set(jax.tree.leaves(sharded.layers(step.arguments[0])))
     assert labels == {"embed", "class_token", "positions", "blocks/0", "norm", "logits"}
+
+
+def test_stacked_blocks_are_those_one_by_one():
+    options = {"image_shape": (16, 16, 3), "num_classes": 10, "rngs": nnx.Rngs(0)}
+    plain = vit.ViT(**options, size=dataclasses.replace(TINY, depth=2))
+    stacked = vit.ViT(**options, size=dataclasses.replace(TINY, depth=2), scan=True, remat=True)
+    params = nnx.to_pure_dict(nnx.state(plain))
+    blocks = params["blocks"]
+    params["blocks"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), blocks[0], blocks[1])
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
+    logits = nnx.merge(nnx.graphdef(stacked), params)(images)
+    np.testing.assert_allclose(logits, plain(images), atol=1e-5)
 
 
 def test_vit_huge_with_pdt_is_split_over_a_mesh():

@@ -56,10 +56,22 @@ class Block(nnx.Module):
 _rematerialized = nnx.remat(Block.__call__)
 
 
+def _stacked(size: Size, dtype: Any, rngs: nnx.Rngs) -> Block:
+    """All blocks as one, whose parameters have an axis in front."""
+
+    @nnx.split_rngs(splits=size.depth)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def make(rngs: nnx.Rngs) -> Block:
+        return Block(size, dtype, rngs=rngs)
+
+    return make(rngs)
+
+
 class ViT(nnx.Module):
     """Vision transformer of any `Size`; parameters in float32, activations in `dtype`.
 
-    With `remat` a block's activations are computed anew in the backward pass, not kept.
+    With `remat` a block's activations are computed anew in the backward pass, not kept. With `scan`
+    the parameters of all blocks are stacked, and compiling takes as long as for one block.
     """
 
     def __init__(
@@ -72,6 +84,7 @@ class ViT(nnx.Module):
         depth: float = 1.0,
         dtype: Any = None,
         remat: bool = False,
+        scan: bool = False,
         rngs: nnx.Rngs,
     ):
         size = size.scaled(width, depth)
@@ -88,8 +101,12 @@ class ViT(nnx.Module):
         )
         self.class_token = nnx.Param(jnp.zeros((1, 1, size.width)))
         self.positions = nnx.Param(normal(rngs.params(), (1, tokens, size.width)))
-        self.blocks = nnx.List(Block(size, dtype, rngs=rngs) for _ in range(size.depth))
-        self.remat = remat
+        self.blocks = (
+            _stacked(size, dtype, rngs)
+            if scan
+            else nnx.List(Block(size, dtype, rngs=rngs) for _ in range(size.depth))
+        )
+        self.remat, self.scan = remat, scan
         self.norm = nnx.LayerNorm(size.width, dtype=dtype, rngs=rngs)
         self.logits = nnx.Linear(size.width, num_classes, rngs=rngs)
 
@@ -101,6 +118,9 @@ class ViT(nnx.Module):
         x = jnp.concatenate([token.astype(x.dtype), x], axis=1)
         x = x + self.positions[...].astype(x.dtype)
         apply = _rematerialized if self.remat else Block.__call__
-        for block in self.blocks:
-            x = apply(block, x)
+        if self.scan:
+            x = nnx.scan(apply, in_axes=(0, nnx.Carry), out_axes=nnx.Carry)(self.blocks, x)
+        else:
+            for block in self.blocks:
+                x = apply(block, x)
         return self.logits(self.norm(x[:, 0]).astype(jnp.float32))
