@@ -1,8 +1,8 @@
 """Compiles whole train steps of vision transformers for TPU slices, on a machine without a TPU.
 
 Each is one step, compiled by the TPU's own compiler: forward, backward, AdamW and PDT, sharded over
-all devices of the slice. The blocks are stacked, and each stack has a fit of its own; with
---noscan each block has one, and compiling takes many times as long. For each device it prints arguments,
+all devices of the slice. The blocks are stacked, and each stack has a fit of its own; with --noscan
+each block has one, and compiling takes many times as long. For each device it prints arguments,
 temporaries and peak beside the memory there is, and the collectives by kind; the table tells what
 PDT adds to the same step without it. A step that is recorded is not compiled again.
 
