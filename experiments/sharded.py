@@ -76,9 +76,16 @@ def vit_step(
     Returns:
       The step.
     """
+    batch = NamedSharding(mesh, PartitionSpec(AXIS))
+    options = {
+        "size": size,
+        "dtype": dtype,
+        "remat": remat,
+        "scan": scan,
+        "constrain": functools.partial(jax.lax.with_sharding_constraint, shardings=batch),
+    }
 
     def build() -> nnx.Module:
-        options = {"size": size, "dtype": dtype, "remat": remat, "scan": scan}
         return vit.ViT(image_shape, num_classes, **options, rngs=nnx.Rngs(0))
 
     graph, abstract = nnx.split(nnx.eval_shape(build))
@@ -91,7 +98,6 @@ def vit_step(
     tx = optax.chain(adamw, *([] if link is None else [link(apply)]))
     shardings = pdt_optax.state_shardings(tx, params)
     state = jax.tree.map(_shape, jax.eval_shape(tx.init, params), shardings)
-    batch = NamedSharding(mesh, PartitionSpec(AXIS))
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), dtype, sharding=batch)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=batch)
 

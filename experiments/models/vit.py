@@ -1,5 +1,6 @@
 """Vision transformer (Dosovitskiy et al. 2021): class token, learned positions, pre-norm blocks."""
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -72,6 +73,8 @@ class ViT(nnx.Module):
 
     With `remat` a block's activations are computed anew in the backward pass, not kept. With `scan`
     the parameters of all blocks are stacked, and compiling takes as long as for one block.
+    `constrain` is applied to what goes into a block, (n, tokens, width), for example to keep it
+    sharded.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class ViT(nnx.Module):
         dtype: Any = None,
         remat: bool = False,
         scan: bool = False,
+        constrain: Callable[[jax.Array], jax.Array] | None = None,
         rngs: nnx.Rngs,
     ):
         size = size.scaled(width, depth)
@@ -106,7 +110,7 @@ class ViT(nnx.Module):
             if scan
             else nnx.List(Block(size, dtype, rngs=rngs) for _ in range(size.depth))
         )
-        self.remat, self.scan = remat, scan
+        self.remat, self.scan, self.constrain = remat, scan, constrain
         self.norm = nnx.LayerNorm(size.width, dtype=dtype, rngs=rngs)
         self.logits = nnx.Linear(size.width, num_classes, rngs=rngs)
 
@@ -118,9 +122,13 @@ class ViT(nnx.Module):
         x = jnp.concatenate([token.astype(x.dtype), x], axis=1)
         x = x + self.positions[...].astype(x.dtype)
         apply = _rematerialized if self.remat else Block.__call__
+
+        def step(block: Block, x: jax.Array) -> jax.Array:
+            return apply(block, self.constrain(x) if self.constrain else x)
+
         if self.scan:
-            x = nnx.scan(apply, in_axes=(0, nnx.Carry), out_axes=nnx.Carry)(self.blocks, x)
+            x = nnx.scan(step, in_axes=(0, nnx.Carry), out_axes=nnx.Carry)(self.blocks, x)
         else:
             for block in self.blocks:
-                x = apply(block, x)
+                x = step(block, x)
         return self.logits(self.norm(x[:, 0]).astype(jnp.float32))
