@@ -22,11 +22,12 @@ _SMALL = 2**14  # entries of a parameter that is rather replicated
 
 
 class Step(NamedTuple):
-    """A train step and the shapes of its arguments.
+    """A train step, or its last part, and the shapes of its arguments.
 
     Attributes:
       function: jitted (parameters, optimizer state, images, labels) -> (parameters, optimizer
-        state, loss); the first two are donated.
+        state, loss), or without a forward and backward pass (parameters, optimizer state,
+        gradients) -> (parameters, optimizer state); the first two are donated.
       arguments: shapes with shardings.
     """
 
@@ -55,6 +56,7 @@ def vit_step(
     dtype: Any = jnp.bfloat16,
     remat: bool = False,
     scan: bool = False,
+    update_only: bool = False,
 ) -> Step:
     """Forward, backward, AdamW and `link`, fully sharded.
 
@@ -72,6 +74,7 @@ def vit_step(
       dtype: of the activations.
       remat: whether activations are computed anew in the backward pass.
       scan: whether the blocks are stacked.
+      update_only: whether the gradients are given.
 
     Returns:
       The step.
@@ -101,6 +104,10 @@ def vit_step(
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), dtype, sharding=batch)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=batch)
 
+    def update(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
     def step(params, state, images, labels):
         def loss(params):
             logits = apply(params, images)
@@ -111,6 +118,9 @@ def vit_step(
         return optax.apply_updates(params, updates), state, value
 
     results = jax.tree.map(lambda leaf: leaf.sharding, (params, state))
+    if update_only:
+        function = jax.jit(update, donate_argnums=(0, 1), out_shardings=results)
+        return Step(function, (params, state, params))
     replicated = NamedSharding(mesh, PartitionSpec())
     function = jax.jit(step, donate_argnums=(0, 1), out_shardings=(*results, replicated))
     return Step(function, (params, state, images, labels))

@@ -58,16 +58,16 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return tables.grid([[(cell,) for cell in line] for line in (heading, *lines)], labels=4)
 
 
-def _step(row: dict[str, Any]) -> tuple[str, str, bool]:
-    return row["model"], row["slice"], row["scan"]
+def _step(row: dict[str, Any]) -> tuple[str, str, bool, bool]:
+    return row["model"], row["slice"], row["scan"], row["update_only"]
 
 
 def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     cases = [(case.model, case.slice) for case in CASES]
 
-    def place(row: dict[str, Any]) -> tuple[int, bool, int]:
-        model, name, scan = _step(row)
-        return cases.index((model, name)), scan, list(LINKS).index(row["link"])
+    def place(row: dict[str, Any]) -> tuple[int, bool, bool, int]:
+        model, name, scan, update_only = _step(row)
+        return cases.index((model, name)), scan, update_only, list(LINKS).index(row["link"])
 
     return sorted(rows, key=place)
 
@@ -75,6 +75,8 @@ def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
     """Returns the cells of a row; the last two are what it adds to `base`."""
     images = f"{row['images']}{', remat' if row['remat'] else ''}"
+    if row["update_only"]:
+        images = "update alone"
     model = row["model"] + ("" if row["scan"] else ", blocks one by one")
     start = [model, f"{row['slice']} ({row['devices']})", images, LINKS[row["link"]]]
     memory = MEMORY[row["slice"].split(":")[0]]

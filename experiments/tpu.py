@@ -35,6 +35,9 @@ _LINKS = flags.DEFINE_list(
     "links", list(LINKS), f"What follows AdamW: {', '.join(LINKS)}; for PDT its history_dtype."
 )
 _SCAN = flags.DEFINE_bool("scan", True, "Whether the blocks of a model are stacked.")
+_UPDATE_ONLY = flags.DEFINE_bool(
+    "update_only", False, "Whether only the optimizer's part is compiled, from given gradients."
+)
 _MINUTES = flags.DEFINE_float("minutes", None, "Begin no step after this time.", lower_bound=0)
 _TABLE = flags.DEFINE_bool("table", False, "Only print the table of the records, in Markdown.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/tpu", "Folder of the records.")
@@ -63,20 +66,21 @@ def _compile_all(run_dir: pathlib.Path) -> None:
         sys.exit("libtpu is not installed: pip install '.[tpu]', or make tpu.")
     except (OSError, ValueError) as error:
         sys.exit(f"flag --run_dir: {error}")
-    known = ("model", "slice", "scan", "link")
+    known = ("model", "slice", "scan", "update_only", "link")
     done = {tuple(row[name] for name in known) for row in records.read_rows(run_dir)}
     start = time.monotonic()
     for case in CASES:
         for link in _LINKS.value:
+            step = (case.model, case.slice, _SCAN.value, _UPDATE_ONLY.value, link)
             late = _MINUTES.value is not None and time.monotonic() - start > 60 * _MINUTES.value
-            if late or (case.model, case.slice, _SCAN.value, link) in done:
+            if late or step in done:
                 continue
             if _ONLY.value and str(case) not in _ONLY.value:
                 continue
             if link == IRE and case.model != "vit_base16":
                 continue
             print(f"{case} {LINKS[link]} ...", file=sys.stderr, flush=True)
-            row = compile_case(case, link, scan=_SCAN.value)
+            row = compile_case(case, link, scan=_SCAN.value, update_only=_UPDATE_ONLY.value)
             records.append_row(run_dir, row)
             if "error" in row:
                 print(row["error"], file=sys.stderr, flush=True)
@@ -96,13 +100,14 @@ def _prepare() -> None:
         os.environ.setdefault(name, value)
 
 
-def compile_case(case: Case, link: str, *, scan: bool) -> dict[str, Any]:
+def compile_case(case: Case, link: str, *, scan: bool, update_only: bool) -> dict[str, Any]:
     """Compiles one step.
 
     Args:
       case: model and slice.
       link: of `LINKS`.
       scan: whether the blocks are stacked.
+      update_only: whether the gradients are given.
 
     Returns:
       A row of JSON values; what does not fit has `error` in place of its needs.
@@ -115,11 +120,13 @@ def compile_case(case: Case, link: str, *, scan: bool) -> dict[str, Any]:
         batch_size=case.images * mesh.size,
         remat=case.remat,
         scan=scan,
+        update_only=update_only,
     )
     params = jax.tree.leaves(step.arguments[0])
     row = {
         **case._asdict(),
         "scan": scan,
+        "update_only": update_only,
         "link": link,
         "devices": mesh.size,
         "parameters": sum(leaf.size for leaf in params),
