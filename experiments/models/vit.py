@@ -105,7 +105,7 @@ class ViT(nnx.Module):
         )
         self.class_token = nnx.Param(jnp.zeros((1, 1, size.width)))
         self.positions = nnx.Param(normal(rngs.params(), (1, tokens, size.width)))
-        self.blocks = (
+        self.blocks: Any = (
             _stacked(size, dtype, rngs)
             if scan
             else nnx.List(Block(size, dtype, rngs=rngs) for _ in range(size.depth))
