@@ -99,12 +99,13 @@ def fit(
     eps = jnp.finfo(gram.matrix.dtype).eps
     history = x.shape[0]
 
-    norms = _nonzero(jnp.sqrt(jnp.diagonal(gram.matrix)))
+    sizes = jnp.sqrt(jnp.diagonal(gram.matrix))
+    norms = _nonzero(sizes)
     _, values, vectors = svd(gram.matrix / jnp.outer(norms, norms))
     factor = jnp.outer(jnp.sqrt(values), norms) * vectors.T
 
     u, s, v = svd(factor @ x)
-    noise = history * eps * jnp.sum((norms[:, None] * (x @ v)) ** 2, axis=0)
+    noise = history * eps * jnp.sum((sizes[:, None] * (x @ v)) ** 2, axis=0)
     kept = _within_rank(s, svd_rank, gram.size) & (s**2 > noise)
     v = jnp.where(kept[None], v, 0)
     inverse = jnp.diag(jnp.where(kept, 1 / _nonzero(s), 0))

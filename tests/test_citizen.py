@@ -15,6 +15,35 @@ import pdt_optax
 
 VERIFY = pytest.mark.parametrize("verify", [False, True], ids=["blind", "verified"])
 CURVATURE = {"a": jnp.array([1.0, 2.0, 3.0]), "b": {"c": jnp.array([[4.0], [0.5]])}}
+
+
+def shampoo(learning_rate):
+    """Gupta et al. 2018, plainly; optax has none."""
+
+    def init(params):
+        return jax.tree.map(lambda p: tuple(1e-4 * jnp.eye(n) for n in p.shape), params)
+
+    def accumulate(grad, sums):
+        axes = [[a for a in range(grad.ndim) if a != axis] for axis in range(grad.ndim)]
+        products = (jnp.tensordot(grad, grad, (others, others)) for others in axes)
+        return tuple(held + product for held, product in zip(sums, products, strict=True))
+
+    def precondition(grad, sums):
+        power = -1 / (2 * grad.ndim)
+        for axis, held in enumerate(sums):
+            values, vectors = jnp.linalg.eigh(held)
+            root = (vectors * values[None] ** power) @ vectors.T
+            grad = jnp.moveaxis(jnp.tensordot(root, grad, (1, axis)), 0, axis)
+        return -learning_rate * grad
+
+    def update(grads, state, params=None):
+        del params
+        state = jax.tree.map(accumulate, grads, state)
+        return jax.tree.map(precondition, grads, state), state
+
+    return optax.GradientTransformation(init, update)
+
+
 OPTIMIZERS = {
     "sgd": optax.sgd(0.05),
     "momentum": optax.sgd(0.05, momentum=0.9),
@@ -24,6 +53,7 @@ OPTIMIZERS = {
     "lamb": optax.lamb(0.05),
     "lion": optax.lion(0.01),
     "muon": optax.contrib.muon(0.01),
+    "shampoo": shampoo(0.05),
 }
 
 
@@ -276,3 +306,28 @@ def test_nnx_optimizer():
     for _ in range(12):
         step(model, optimizer)
     assert pdt_optax.metrics(nnx.as_pure(optimizer.opt_state)).predictions == 4
+
+
+def test_resetting_the_own_state_after_a_jump():
+    """The recipe of docs/compatibility.md: Adam starts anew after each of four jumps."""
+    tx = optax.chain(optax.adam(0.05), link(False))
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, updates)
+        *own, pdt_state = state
+        ended = pdt_state.pdt_count == 0
+        jumped = ended & (pdt_state.last_prediction == pdt_state.snapshots_taken - 1)
+        reset = jumped & (pdt_state.report.mask_ratio > 0)
+        fresh = tx.init(params)[:-1]
+        own = jax.tree.map(lambda new, old: jnp.where(reset, new, old), fresh, tuple(own))
+        return params, (*own, pdt_state)
+
+    params, counts = initial_params(), []
+    state = tx.init(params)
+    for _ in range(12):
+        params, state = step(params, state)
+        counts.append(int(optax.tree.get(state[0], "count")))
+        assert (optax.tree.get(state[0], "mu")["a"] == 0).all() == (counts[-1] == 0)
+    assert counts == [1, 2, 3, 4, 5, 0, 1, 0, 1, 0, 1, 0]

@@ -22,6 +22,7 @@ EVERYTHING = {
     "adaptive": pdt_optax.Adaptive(),
     "rollback": True,
 }
+GROUPS = {"global": [slice(7)], "leaf": [slice(3), slice(3, 7)]}
 BLIND = {"criteria": pdt_optax.accept_all()}
 SHORT_CONFIGS = [
     ("float32", {"history": 3, "horizon": 50} | BLIND),
@@ -112,10 +113,67 @@ def test_hostile_histories(dtype, options):
         same = bits(updates) == bits(moves)
         rolled_back = np.full(mask_ratio.shape, bool(options.get("rollback")))
         assert same[(mask_ratio == 0) & ~rolled_back].all()
-        spoilt = ~np.isfinite(weights.astype(np.float32)).all(axis=2)
-        if options.get("scope") != "leaf":
-            assert same[spoilt & ~rolled_back].all()
+        spoilt = ~np.isfinite(weights.astype(np.float32))
+        for leaves in GROUPS[options.get("scope", "global")]:
+            unusable = spoilt[..., leaves].any(axis=2) & ~rolled_back
+            assert same[..., leaves][unusable].all()
         counted.append(CASES)
 
     check()
     print(f"\n{sum(counted)} cases of {dtype} {options}")
+
+
+PREDICTORS = {
+    "full": pdt_optax.dmd(),
+    "threshold": pdt_optax.dmd(0),
+    "two": pdt_optax.dmd(2, exact=False),
+    "energy": pdt_optax.dmd(0.9),
+    "affine": pdt_optax.affine_dmd(),
+    "affine, threshold": pdt_optax.affine_dmd(0, exact=False),
+}
+
+
+def grams(rng, history, compute):
+    """Gram matrices ``(CASES, h, h)`` of hostile histories, whose entries have a dtype each."""
+    dtypes = [np.float16, jnp.bfloat16, np.float32, compute]
+    columns = []
+    for dtype in dtypes:
+        start, moves = histories(rng, history - 1, dtype)
+        newest = np.asarray(start, compute)[:, None]
+        columns.append(np.concatenate([np.asarray(moves, compute), newest], axis=1))
+    columns = np.concatenate(columns)
+    kind = rng.integers(4, size=len(columns))[:, None, None]
+    columns = np.where(kind == 1, columns[:, :1] * np.ones((1, history, 1), compute), columns)
+    columns[:, -1] = np.where(kind[:, 0] == 2, columns[:, 0], columns[:, -1])
+    with np.errstate(all="ignore"):
+        return columns @ np.swapaxes(columns, 1, 2)
+
+
+@pytest.mark.parametrize("history", range(3, 13) if LONG else [4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"] if LONG else ["float32"])
+def test_hostile_gram_matrices(dtype, history):
+    """Coefficients are finite where they can be, and the same for a history of other units."""
+    with jax.enable_x64(dtype == "float64"):
+
+        def fit(matrix):
+            gram = pdt_optax.Gram(matrix, jnp.asarray(7, dtype))
+            return {name: predictor(gram, 50) for name, predictor in predictors.items()}
+
+        predictors = PREDICTORS if LONG else {"full": PREDICTORS["full"]}
+        fit, counted = jax.jit(jax.vmap(fit)), 0
+        for seed in range(2 if LONG else 1):
+            rng = np.random.default_rng([seed, history])
+            matrices = grams(rng, history, dtype)
+            sizes = np.diagonal(matrices, axis1=1, axis2=2)
+            limits = np.finfo(dtype)
+            inside = (sizes == 0) | ((sizes > limits.tiny * 1e20) & (sizes < limits.max * 1e-20))
+            moderate = np.isfinite(matrices).all(axis=(1, 2)) & inside.all(axis=1)
+            assert moderate.mean() > 0.5
+            found = fit(jnp.asarray(matrices))
+            scaled = fit(2.0**20 * jnp.asarray(matrices))
+            for name, coefficients in found.items():
+                ours = np.asarray(coefficients)[moderate]
+                assert np.isfinite(ours[:, 0]).all()
+                np.testing.assert_array_equal(np.asarray(scaled[name])[moderate], ours)
+            counted += len(matrices)
+    print(f"\n{counted} cases of {dtype} Gram matrices, history {history}")

@@ -127,3 +127,15 @@ def test_far_from_the_origin_float32_is_as_good_as_near():
             expected = np.asarray(pdt_optax.dmd()(jax.tree.map(jnp.asarray, exact), 5)) @ basis
         result = np.asarray(pdt_optax.dmd()(gram, 5), np.float64) @ basis
         assert np.linalg.norm(result - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "snapshots", [[[3, 1], [1, 2], [0, 1], [0, 0]], [[3, 1], [1, 2], [1, 2], [0, 1]]]
+)
+def test_units_do_not_matter_where_a_column_of_the_basis_is_zero(snapshots):
+    """Weights that end at the origin, and a snapshot that repeats the one before."""
+    snapshots = np.array(snapshots, np.float64)
+    large = displacements(pdt_optax.dmd(), snapshots, 3)
+    small = displacements(pdt_optax.dmd(), 2.0**-30 * snapshots, 3)
+    assert np.abs(large).max() > 0
+    np.testing.assert_array_equal(small, 2.0**-30 * large)
