@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test fuzz lint format toy tpu docs figures notebooks package clean
+.PHONY: help demo test fuzz kill lint format toy tpu docs figures notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,9 @@ notebooks: $(VENV)/notebooks  ## Run the notebooks in place and keep their outpu
 
 package: $(VENV)/package  ## Build wheel and sdist and try both in a clean environment
 	$(BIN)/python tests/try_package.py
+
+kill: $(VENV)/test  ## Kill training runs of one process and of two, ten times each
+	PDT_KILL=1 $(BIN)/python -m pytest -n0 -s tests/test_killed.py
 
 lint: $(VENV)/test  ## Ruff and pyright
 	$(BIN)/ruff check .

@@ -1,0 +1,90 @@
+"""Runs of one process and of two are killed with SIGKILL in mid-epoch and end as if they were not.
+
+`make kill` kills ten runs of each and prints how many went on.
+"""
+
+import os
+from pathlib import Path
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import resumable
+
+ROOT = Path(resumable.__file__).parent.parent
+LONG = "PDT_KILL" in os.environ
+RUNS = [(1, "data"), (2, "fsdp")] + [(1, "fsdp"), (2, "data")] * LONG
+TIMES = 5 if LONG else 1
+LAST = resumable.EPOCHS * resumable.STEPS
+
+
+class Run:
+    """All processes of one run."""
+
+    def __init__(self, directory, processes, layout, *options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "tests.resumable", f"--directory={directory}", *options]
+        command += [f"--layout={layout}", f"--processes={processes}", f"--port={port}"]
+        self.processes = [
+            subprocess.Popen(
+                [*command, f"--process={process}"],
+                cwd=ROOT,
+                env=os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"},
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            for process in range(processes)
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.communicate()
+
+    def said(self):
+        """The next line of each process."""
+        return [self._line(process.stdout) for process in self.processes]
+
+    def _line(self, output):
+        lines = []
+        for line in output:
+            if line.startswith(resumable.SAYS):
+                return line.split()[1:]
+            lines.append(line)
+        raise AssertionError("".join(lines))
+
+
+def finish(*options):
+    """The step that a whole run started at, and what each process ended with."""
+    with Run(*options) as run:
+        return run.said(), run.said()
+
+
+@pytest.mark.parametrize(("processes", "layout"), RUNS)
+def test_killed_run_ends_as_one_that_was_not(tmp_path, processes, layout):
+    firsts, expected = finish(tmp_path / "whole", processes, layout)
+    assert firsts == [["0"]] * processes
+    assert all(int(predictions) == 3 for _, predictions in expected)
+    rng = np.random.default_rng([processes, len(layout)])
+    for time in range(TIMES):
+        step = rng.choice([step for step in range(21, LAST) if step % resumable.STEPS])
+        options = tmp_path / f"killed_{time}", processes, layout
+        with Run(*options, f"--stop_at={step}") as run:
+            assert run.said() == [["0"]] * processes
+            assert run.said() == [["stopped"]] * processes
+        firsts, results = finish(*options)
+        first = int(firsts[0][0])
+        assert first in (10, 20, 30)
+        assert first <= step
+        assert firsts == [firsts[0]] * processes
+        assert results == expected
+        print(f"\nkilled at step {step}, resumed at {first}, {processes} processes, {layout}")
