@@ -316,12 +316,12 @@ def test_resetting_the_own_state_after_a_jump():
     def step(params, state):
         updates, state = tx.update(jax.grad(loss)(params), state, params)
         params = optax.apply_updates(params, updates)
-        *own, pdt_state = state
+        own, pdt_state = state[:-1], state[-1]
         ended = pdt_state.pdt_count == 0
         jumped = ended & (pdt_state.last_prediction == pdt_state.snapshots_taken - 1)
         reset = jumped & (pdt_state.report.mask_ratio > 0)
         fresh = tx.init(params)[:-1]
-        own = jax.tree.map(lambda new, old: jnp.where(reset, new, old), fresh, tuple(own))
+        own = jax.tree.map(lambda new, old: jnp.where(reset, new, old), fresh, own)
         return params, (*own, pdt_state)
 
     params, counts = initial_params(), []
