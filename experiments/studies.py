@@ -24,13 +24,14 @@ _GRIDS = {
     "cnn_adamw": "0.001,0.003,0.005,0.01",
     "vit_adamw": "0.002,0.005,0.01",
 }
-# Learning rate; seeds; epochs of `short`.
+# Learning rate, seeds, epochs of `short`, and further flags.
+_SEEDS = "0,100,200,300,400"
 _TUNED = {
-    "fcn_sgd": ("0.3", "0,100,200,300,400", 12),
-    "fcn_momentum": ("0.1", "0,100,200,300,400", 11),
-    "fcn_adam": ("0.003", "0,100,200,300,400", 17),
-    "cnn_adamw": ("0.005", "0,100,200,300,400", 11),
-    "vit_adamw": ("0.005", "0,100,200,300,400", 19),
+    "fcn_sgd": ("0.3", _SEEDS, 12, ()),
+    "fcn_momentum": ("0.1", _SEEDS, 11, ()),
+    "fcn_adam": ("0.005", _SEEDS, 17, ()),
+    "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
+    "vit_adamw": ("0.005", "0,100,200", 19, ("--pdt_criteria=", "--pdt_scope=leaf")),
 }
 
 _FAILING = ("--epochs=60", "--seeds=0,100,200", "--baseline", "--pdt")
@@ -49,11 +50,11 @@ STUDIES: Mapping[str, Study] = {
             "--baseline",
             "--pdt",
             "--pdt_verify",
-            *(() if name.startswith("fcn") else ("--pdt_criteria=",)),
+            *_TUNED[name][3],
         )
         for name, workload in _WORKLOADS.items()
     },
-    # What else helps the slowest of them, on the seeds that explore.
+    # What helps the slowest of them, on the seeds that explore.
     "verified_vit": {
         name: (
             *_WORKLOADS["vit_adamw"],
@@ -69,8 +70,6 @@ STUDIES: Mapping[str, Study] = {
             "default": (),
             "more_examples": ("--pdt_verify_examples=2048",),
             "half_epochs": ("--pdt_snapshot_every=7", "--pdt_verify_horizons=4,10,40"),
-            "further": ("--pdt_verify_horizons=2,5,10,20,40",),
-            "longer_history": ("--pdt_history=8", "--pdt_start=8"),
             "per_leaf": ("--pdt_scope=leaf",),
         }.items()
     },
