@@ -73,6 +73,30 @@ STUDIES: Mapping[str, Study] = {
             "per_leaf": ("--pdt_scope=leaf",),
         }.items()
     },
+    # How much the learning rate and the number of scored examples matter to it with Adam.
+    "verified_adam": {
+        "rate_0.003": (
+            *_WORKLOADS["fcn_adam"],
+            "--learning_rate=0.003",
+            f"--seeds={_SEEDS}",
+            "--short_epochs=17",
+            "--baseline",
+            "--pdt",
+            "--pdt_verify",
+        ),
+        **{
+            f"examples_{number}": (
+                *_WORKLOADS["fcn_adam"],
+                "--learning_rate=0.005",
+                "--seeds=1,2,3",
+                "--pdt",
+                "--pdt_verify",
+                "--pdt_criteria=",
+                f"--pdt_verify_examples={number}",
+            )
+            for number in (256, 512)
+        },
+    },
     # After Figs. 2, 5 and 6 of the paper: what happens without the mask, without intervals, and
     # with switching on the validation loss in the place of both.
     "failures": {

