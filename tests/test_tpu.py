@@ -110,5 +110,5 @@ def test_an_unknown_link_is_a_short_error():
     command = [sys.executable, "-m", "experiments.tpu", "--links=int4"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "flag --links=int4" in done.stderr
+    assert "flag --links=['int4']: must be of none, float32" in done.stderr
     assert "Traceback" not in done.stderr
