@@ -3,7 +3,7 @@ r"""Predicts how long fine-tuning takes without training, then trains and compar
 A network pretrained on MNIST at 8 x 8 is fine-tuned with SGD on the digits of scikit-learn: four
 settings of learning rate, momentum and batch size, two losses, and each seed. Two controls follow
 that must fail: a network that is not pretrained, and a learning rate above the stable limit. Ends
-with a table and a picture, all computed from `records.jsonl`. A run that was stopped goes on.
+with a table and a picture, all computed from `records.jsonl`. What is recorded is not run again.
 
 Example:
   python -m experiments.predict_time --run_dir=runs/predict_time
@@ -25,41 +25,21 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments import cli, predict_time_report, records, transfer
-from experiments.predict_time_report import LOSSES, THRESHOLDS
+from experiments import cli, fine_tuning, predict_time_report, records, transfer
+from experiments.fine_tuning import GRID, LOSSES, Setting
+from experiments.predict_time_report import THRESHOLDS
 import pdt_optax
 
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of network, data and batches.")
 _SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", lower_bound=256)
 _MAX_STEPS = flags.DEFINE_integer("max_steps", 4000, "Steps predicted at most.", lower_bound=1)
+_LOSSES = flags.DEFINE_multi_enum("loss", LOSSES, LOSSES, "Losses of the fine-tuning.")
 _LINEARIZATIONS = flags.DEFINE_list("linearizations", ["1", "6"], "One prediction each.")
 _TRAIN = flags.DEFINE_bool("train", True, "Also train, and show the error.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/predict_time", "Folder of records and picture.")
-_POINTS = 60
-
-
-class Setting(NamedTuple):
-    """How the network is fine-tuned.
-
-    Attributes:
-      part: learning rate in units of the greatest stable one of gradient descent on the squared
-        error.
-      momentum: as in `optax.sgd`.
-      batch_size: examples a step.
-    """
-
-    part: float
-    momentum: float
-    batch_size: int
-
-
-GRID = (
-    Setting(0.3, 0.0, 64),
-    Setting(0.05, 0.9, 64),
-    Setting(0.05, 0.9, 16),
-    Setting(0.1, 0.9, 256),
-)
 UNSTABLE = Setting(1.2, 0.0, 64)
+_POINTS = 60
+_STOP_AT = 0.15  # Part of the initial loss at which training stops.
 
 
 class Case(NamedTuple):
@@ -71,24 +51,11 @@ class Case(NamedTuple):
     seed: int
 
 
-class _Task(NamedTuple):
-    """What is fine-tuned; `limit` is the greatest stable learning rate."""
-
-    params: Any
-    images: np.ndarray
-    targets: np.ndarray
-    kernel: pdt_optax.EmpiricalKernel
-    limit: float
-
-
 def main() -> None:
     """Runs the program."""
     run_dir = pathlib.Path(_RUN_DIR.value)
-    own = cli.flags_beside(_SEEDS)
     try:
-        records.resume(
-            run_dir, {name: flag.value for name, flag in own.items() if name != _RUN_DIR.name}
-        )
+        records.resume(run_dir, {flag.name: flag.value for flag in (_SAMPLES, _MAX_STEPS)})
     except (OSError, ValueError) as error:
         sys.exit(f"flag --run_dir: {error}")
     done = {_identity(row) for row in records.read_rows(run_dir)}
@@ -107,11 +74,13 @@ def _todo() -> Iterator[tuple[Case, int]]:
     """What makes a row: a case, and how often to linearise; 0 to train."""
     seeds = list(map(int, _SEEDS.value))
     numbers = [0] * _TRAIN.value + list(map(int, _LINEARIZATIONS.value))
-    for seed, loss, setting in itertools.product(seeds, LOSSES, GRID):
+    for seed, loss, setting in itertools.product(seeds, _LOSSES.value, GRID):
         for number in numbers:
             yield Case("pretrained", loss, setting, seed), number
-    for seed, control in itertools.product(seeds, (("random", GRID[0]), ("pretrained", UNSTABLE))):
-        start, setting = control
+    if "mse" not in _LOSSES.value:
+        return
+    controls = ("random", GRID[0]), ("pretrained", UNSTABLE)
+    for seed, (start, setting) in itertools.product(seeds, controls):
         for number in numbers[: 1 + _TRAIN.value]:
             yield Case(start, "mse", setting, seed), number
 
@@ -129,18 +98,9 @@ def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(str(row.get(name)) for name in names)
 
 
-@functools.cache
-def _task(start: str, seed: int) -> _Task:
-    params = transfer.pretrain(seed) if start == "pretrained" else transfer.init(seed)
-    params = transfer.with_new_head(params, seed)
-    images, labels = transfer.digits(seed, _SAMPLES.value)
-    kernel = pdt_optax.empirical_kernel(transfer.apply, params, images, kernel="trace")
-    limit = 2 * len(images) / float(kernel.eigenvalues().max())
-    return _Task(params, images, np.eye(10, dtype=np.float32)[labels], kernel, limit)
-
-
 def _predict(case: Case, linearizations: int) -> dict[str, Any]:
-    task, setting = _task(case.start, case.seed), case.setting
+    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
+    setting = case.setting
     start = time.perf_counter()
     prediction = pdt_optax.predict_training_time(
         transfer.apply,
@@ -166,7 +126,8 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
 
 
 def _train(case: Case) -> dict[str, Any]:
-    task, setting = _task(case.start, case.seed), case.setting
+    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
+    setting = case.setting
     batches = pdt_optax.sample_batches(
         jax.random.key(case.seed),
         len(task.images),
@@ -175,33 +136,37 @@ def _train(case: Case) -> dict[str, Any]:
         "reshuffle",
     )
     rate = setting.part * task.limit
-    losses = _losses_of_training(
+    losses, taken = _losses_of_training(
         task.params, task.images, task.targets, batches, rate, case.loss, setting.momentum
     )
-    return {"learning_rate": round(rate, 8), **_curve(np.asarray(losses, float))}
+    losses = np.asarray(losses, float)[: int(taken) + 1]
+    return {"learning_rate": round(rate, 8), **_curve(losses)}
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "momentum"))
 def _losses_of_training(params, images, targets, batches, rate, loss, momentum):
-    """The loss over all examples after 0, 1, .. steps."""
+    """The loss over all examples after 0, 1, .. steps, and the number of steps taken."""
     tx = optax.sgd(rate, momentum or None)
 
     def mean(params, x, y):
-        outputs = transfer.apply(params, x)
-        if loss == "mse":
-            return jnp.sum((outputs - y) ** 2) / (2 * len(y))
-        return optax.softmax_cross_entropy(outputs, y).mean()
+        return fine_tuning.mean_loss(loss, params, x, y)
 
-    def step(carry, batch):
-        params, state = carry
+    def step(carry):
+        count, params, state, losses = carry
+        batch = batches[count]
         gradient = jax.grad(mean)(params, images[batch], targets[batch])
         updates, state = tx.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
-        return (params, state), mean(params, images, targets)
+        return count + 1, params, state, losses.at[count + 1].set(mean(params, images, targets))
 
-    images, targets = jnp.asarray(images), jnp.asarray(targets)
-    losses = jax.lax.scan(step, (params, tx.init(params)), batches)[1]
-    return jnp.append(mean(params, images, targets), losses)
+    def goes_on(carry):
+        count, _, _, losses = carry
+        return (count < len(batches)) & (losses[count] > _STOP_AT * losses[0])
+
+    images, targets, batches = map(jnp.asarray, (images, targets, batches))
+    losses = jnp.zeros(len(batches) + 1).at[0].set(mean(params, images, targets))
+    carry = jax.lax.while_loop(goes_on, step, (0, params, tx.init(params), losses))
+    return carry[3], carry[0]
 
 
 def _curve(losses: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The table and the picture of predicted against real training times, from their records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import math
 import statistics
 from typing import Any, NamedTuple
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 import numpy as np
 
-LOSSES = ("mse", "softmax_cross_entropy")
+from experiments.fine_tuning import LOSSES
+
 THRESHOLDS = (0.5, 0.3, 0.2)
 LEAST_STEPS = 25  # Fewer are not scored: one more or less is above 4 %.
 UNSTABLE_PART = 1.2
@@ -64,19 +65,11 @@ def summary(rows: _Rows) -> str:
                 scored = [c for c in found if c.steps >= LEAST_STEPS]
                 if scored:
                     lines.append(f"| {_NAMES[loss]} | {threshold} | {number} | {_cells(scored)} |")
-    lines += ["", "Controls, squared error, learning rate in units of the stable limit:", ""]
-    lines += ["| start | rate | seed | status | steps to 0.2: predicted | trained |"]
-    lines += ["| --- | ---: | ---: | --- | ---: | ---: |"]
-    trained = {_case(row): row["steps"]["0.2"] for row in rows if _is_trained(row)}
-    for row in rows:
-        is_control = row["start"] == "random" or row["setting"][0] == UNSTABLE_PART
-        if is_control and not _is_trained(row):
-            counts = (row["steps"]["0.2"], trained.get(_case(row)))
-            shown = " | ".join("never" if c is None else str(c) for c in counts)
-            lines.append(
-                f"| {row['start']} | {row['setting'][0]} | {row['seed']} | {row['status']} | "
-                f"{shown} |"
-            )
+    controls = list(_controls(rows))
+    if controls:
+        lines += ["", "Controls, squared error, learning rate in units of the stable limit:", ""]
+        lines += ["| start | rate | seed | status | steps to 0.2: predicted | trained |"]
+        lines += ["| --- | ---: | ---: | --- | ---: | ---: |", *controls]
     return "\n".join(lines) + "\n"
 
 
@@ -121,6 +114,19 @@ def draw(rows: _Rows) -> Figure:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _controls(rows: _Rows) -> Iterator[str]:
+    trained = {_case(row): row["steps"]["0.2"] for row in rows if _is_trained(row)}
+    for row in rows:
+        is_control = row["start"] == "random" or row["setting"][0] == UNSTABLE_PART
+        if is_control and not _is_trained(row):
+            counts = (row["steps"]["0.2"], trained.get(_case(row)))
+            shown = " | ".join("never" if c is None else str(c) for c in counts)
+            yield (
+                f"| {row['start']} | {row['setting'][0]} | {row['seed']} | {row['status']} | "
+                f"{shown} |"
+            )
 
 
 def _is_trained(row: Mapping[str, Any]) -> bool:

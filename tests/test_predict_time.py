@@ -1,0 +1,109 @@
+"""The study of predicted training times: its scoring, its records, and what the docs say of it."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import predict_time_report, records, transfer
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+
+
+PROGRAM = """
+import sys
+from absl import flags
+from absl.testing import flagsaver
+from experiments import predict_time
+predict_time.GRID = predict_time.GRID[:1]
+for number in ("1", "1,2"):
+    with flagsaver.flagsaver():
+        flags.FLAGS(
+            f"p --run_dir={sys.argv[1]} --samples=256 --max_steps=20 --seeds=5 --loss=mse "
+            f"--linearizations={number}".split()
+        )
+        predict_time.main()
+"""
+
+
+def row(kind, steps, *, part=0.3, gradients=1000, number=1, start="pretrained", seed=0):
+    predicted = {"linearizations": number, "sample_gradients": gradients, "status": "reached"}
+    return {
+        "start": start,
+        "loss": "mse",
+        "setting": [part, 0.0, 50],
+        "seed": seed,
+        "kind": kind,
+        **(predicted if kind == "predicted" else {}),
+        "steps": {"0.5": None, "0.3": steps, "0.2": None},
+        "curve": [[0, 1], [1.0, 0.5]],
+    }
+
+
+def test_comparison():
+    rows = [
+        row("trained", 100),
+        row("predicted", 110),
+        row("predicted", 90, number=6, gradients=5000),
+        row("trained", 40, seed=1),
+        row("predicted", None, seed=1),
+        row("trained", 10, part=1.2),
+        row("predicted", 1000, part=1.2),
+        row("trained", 10, start="random"),
+        row("predicted", 70, start="random"),
+    ]
+    once = predict_time_report.compare(rows, "mse", 0.3, 1)
+    assert [c.steps for c in once] == [100, 40]
+    np.testing.assert_allclose([c.error for c in once], [0.1, np.inf])
+    np.testing.assert_allclose([c.saving for c in once], [5.0, 2.0])
+    (often,) = predict_time_report.compare(rows, "mse", 0.3, 6)
+    np.testing.assert_allclose([often.error, often.saving], [-0.1, 1.0])
+    (control,) = predict_time_report.compare(rows, "mse", 0.3, 1, start="random")
+    assert control.error == pytest.approx(6.0)
+    text = predict_time_report.summary(rows)
+    assert "| squared error | 0.3 | 1 | 2 | inf | +10.0 to +inf | 1 | 3.5 |" in text
+
+
+def test_the_task():
+    images, labels = transfer.mnist8()
+    assert (images.shape, images.dtype) == ((5000, 64), np.float32)
+    assert images.min() == 0
+    assert 0.9 < images.max() <= 1
+    np.testing.assert_array_equal(np.bincount(labels), 500)
+    params = transfer.init(3)
+    moved = transfer.with_new_head(params, 3)
+    sizes = [float(moved["layers"][layer]["kernel"].std()) for layer in range(3)]
+    np.testing.assert_allclose(sizes, [(2 / 64) ** 0.5, (2 / 128) ** 0.5, 0.01], rtol=0.05)
+    assert float(params["layers"][2]["kernel"].std()) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
+    digits, classes = transfer.digits(0, 1000)
+    assert (digits.shape, digits.max()) == ((1000, 64), 1)
+    assert set(classes) == set(range(10))
+
+
+def test_the_program_goes_on_where_it_stopped(tmp_path):
+    """Apart from this process, for programs may share names of flags."""
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    rows = records.read_rows(tmp_path)
+    kinds = [(r["start"], r["setting"][0], r.get("linearizations")) for r in rows]
+    main = [("pretrained", 0.3, number) for number in (None, 1)]
+    random = [("random", 0.3, number) for number in (None, 1)]
+    unstable = [("pretrained", 1.2, number) for number in (None, 1)]
+    assert kinds == [*main, *random, *unstable, ("pretrained", 0.3, 2)]
+    assert rows[5]["status"] == "unstable"
+    assert (tmp_path / "summary.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("folder", ["training_time", "training_time_dmd"])
+def test_tables_of_the_docs_are_those_of_the_records(folder):
+    text = (ROOT / "docs" / "training_time.md").read_text()
+    begin = text.index(f"<!-- results: experiments/results/{folder} -->")
+    table = text[begin : text.index("<!-- end of results -->", begin)].split("-->")[1].strip()
+    assert table == (RESULTS / folder / "summary.md").read_text().strip()
+    if folder == "training_time":
+        assert table == predict_time_report.summary(records.read_rows(RESULTS / folder)).strip()
