@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import optax
+import optax.contrib
 
 
 class Settings(NamedTuple):
@@ -12,7 +13,8 @@ class Settings(NamedTuple):
     Attributes:
       learning_rate: learning rate of each step.
       momentum: coefficient of the `momentum` optimizer.
-      weight_decay: decoupled for `adamw` and `lamb`, an L2 term of the gradient for the others.
+      weight_decay: decoupled for `adamw`, `lamb` and `muon`, an L2 term of the gradient for the
+        others.
     """
 
     learning_rate: optax.Schedule
@@ -25,17 +27,22 @@ def _l2(settings: Settings) -> optax.GradientTransformation:
     return optax.add_decayed_weights(decay) if decay else optax.identity()
 
 
+# Shampoo is not among them: neither optax 0.2 nor a package that runs with jax 0.10 has it. Muon,
+# which orthogonalises the momentum of each matrix, is its nearest relative in optax.
 OPTIMIZERS: Mapping[str, Callable[[Settings], optax.GradientTransformation]] = {
     "sgd": lambda s: optax.chain(_l2(s), optax.sgd(s.learning_rate)),
     "momentum": lambda s: optax.chain(_l2(s), optax.sgd(s.learning_rate, momentum=s.momentum)),
     "adam": lambda s: optax.chain(_l2(s), optax.adam(s.learning_rate)),
     "adamw": lambda s: optax.adamw(s.learning_rate, weight_decay=s.weight_decay),
     "rmsprop": lambda s: optax.chain(_l2(s), optax.rmsprop(s.learning_rate)),
+    "muon": lambda s: optax.contrib.muon(s.learning_rate, weight_decay=s.weight_decay),
     "lamb": lambda s: optax.lamb(s.learning_rate, weight_decay=s.weight_decay),
 }
 
-# (learning rate, number of steps of the run) -> learning rate of each step.
-SCHEDULES: Mapping[str, Callable[[float, int], optax.Schedule]] = {
-    "constant": lambda learning_rate, steps: optax.constant_schedule(learning_rate),
-    "cosine": optax.cosine_decay_schedule,
+# (learning rate, number of steps of the run, minimum) -> learning rate of each step.
+SCHEDULES: Mapping[str, Callable[[float, int, float], optax.Schedule]] = {
+    "constant": lambda learning_rate, steps, minimum: optax.constant_schedule(learning_rate),
+    "cosine": lambda learning_rate, steps, minimum: optax.cosine_decay_schedule(
+        learning_rate, steps, alpha=minimum / learning_rate
+    ),
 }

@@ -1,22 +1,41 @@
 """The flags of a run but those of PDT: what is trained, for how long, beside which controls."""
 
+import dataclasses
+import functools
 import math
 import sys
 
 from absl import flags
 
+from experiments import workloads
 from experiments.controls import CONTROLS
-from experiments.data import DATASETS
+from experiments.data import DATASETS, ORDERS, ArrayDataset, MissingDataError
 from experiments.flag_checks import is_distinct, is_integers, is_rates
 from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
 
 MODEL = flags.DEFINE_enum("model", "fcn", list(MODELS), "What is trained.")
 DATASET = flags.DEFINE_enum("dataset", "mnist5k", list(DATASETS), "What it is trained on.")
+WIDTH = flags.DEFINE_float(
+    "model_width", 1.0, "Multiple of the model's numbers of channels or units.", lower_bound=0.0
+)
+DEPTH = flags.DEFINE_float(
+    "model_depth",
+    1.0,
+    "Multiple of the number of blocks, for vision transformers.",
+    lower_bound=0.0,
+)
+RESOLUTION = flags.DEFINE_integer(
+    "resolution", None, "Pixels a side to which images are resized on the device.", lower_bound=1
+)
+ORDER = flags.DEFINE_enum(
+    "batches", "shuffled", list(ORDERS), "Batches of all classes, or of one class each."
+)
 OPTIMIZER = flags.DEFINE_enum("optimizer", "sgd", list(OPTIMIZERS), "The base optimizer.")
 LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.01, "Peak learning rate.", lower_bound=0.0)
-SCHEDULE = flags.DEFINE_enum(
-    "schedule", "constant", list(SCHEDULES), "Learning rate over the run; cosine decays to zero."
+SCHEDULE = flags.DEFINE_enum("schedule", "constant", list(SCHEDULES), "Learning rate over the run.")
+MINIMUM_RATE = flags.DEFINE_float(
+    "minimum_learning_rate", 0.0, "Where --schedule=cosine ends.", lower_bound=0.0
 )
 MOMENTUM = flags.DEFINE_float(
     "momentum", 0.9, "Coefficient of --optimizer=momentum.", lower_bound=0.0, upper_bound=1.0
@@ -24,7 +43,7 @@ MOMENTUM = flags.DEFINE_float(
 WEIGHT_DECAY = flags.DEFINE_float(
     "weight_decay",
     0.0,
-    "Decoupled weight decay of adamw and lamb; an L2 term of the gradient for the others.",
+    "Decoupled weight decay of adamw, lamb and muon; an L2 term of the gradient for the others.",
     lower_bound=0.0,
 )
 BATCH_SIZE = flags.DEFINE_integer(
@@ -74,8 +93,18 @@ TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Also write the records as TensorBoard events into the run folder."
 )
 
-for number in (LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, CHECKPOINT_MINUTES):
+for number in (
+    WIDTH,
+    DEPTH,
+    MINIMUM_RATE,
+    LEARNING_RATE,
+    MOMENTUM,
+    WEIGHT_DECAY,
+    CHECKPOINT_MINUTES,
+):
     flags.register_validator(number.name, math.isfinite, "must be a finite number.")
+for number in (WIDTH, DEPTH):
+    flags.register_validator(number.name, bool, "must be above 0.")
 flags.register_validator("grid", is_rates, "must be learning rates, separated by commas.")
 flags.register_validator(
     "retuned_learning_rate",
@@ -105,3 +134,21 @@ def check(has_pdt: bool) -> None:
             sys.exit(
                 f"flag --controls={name}: needs --optimizer to be one of {', '.join(optimizers)}."
             )
+
+
+def workload() -> workloads.Workload:
+    """What the flags say is trained; stops the program if they do not fit together."""
+    scale = {"width": WIDTH, "depth": DEPTH}
+    scale = {name: flag.value for name, flag in scale.items() if flag.value != flag.default}
+    try:
+        dataset = DATASETS[DATASET.value]()
+        if ORDER.value != ORDER.default:
+            if not isinstance(dataset, ArrayDataset):
+                sys.exit(f"flag --batches={ORDER.value}: needs a data set that is held in memory.")
+            dataset = dataclasses.replace(dataset, order=ORDERS[ORDER.value])
+        model = functools.partial(MODELS[MODEL.value], **scale)
+        return workloads.create(model, dataset, RESOLUTION.value)
+    except MissingDataError as error:
+        sys.exit(f"flag --dataset={DATASET.value}: {error}")
+    except (TypeError, ValueError) as error:
+        sys.exit(f"flag --model={MODEL.value}: {error}")

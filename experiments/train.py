@@ -31,8 +31,6 @@ from experiments import (
     workloads,
 )
 from experiments.controls import CONTROLS
-from experiments.data import DATASETS
-from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
 from experiments.run_flags import BATCH_SIZE, EPOCHS, LEARNING_RATE
 from experiments.training import Arm
@@ -46,7 +44,7 @@ for module in (run_flags, pdt_flags, ire_flags):
 def main() -> None:
     """Runs the program."""
     _check_flags()
-    workload = workloads.create(MODELS[run_flags.MODEL.value], DATASETS[run_flags.DATASET.value]())
+    workload = run_flags.workload()
     arms = _arms(workload)
     run_dir = pathlib.Path(run_flags.RUN_DIR.value or pathlib.Path("runs", _default_name()))
     try:
@@ -154,7 +152,9 @@ def _arms(workload: workloads.Workload) -> list[Arm]:
 
 
 def _settings(learning_rate: float, steps: int) -> Settings:
-    schedule = SCHEDULES[run_flags.SCHEDULE.value](learning_rate, steps)
+    schedule = SCHEDULES[run_flags.SCHEDULE.value](
+        learning_rate, steps, run_flags.MINIMUM_RATE.value
+    )
     return Settings(schedule, run_flags.MOMENTUM.value, run_flags.WEIGHT_DECAY.value)
 
 

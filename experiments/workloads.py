@@ -1,6 +1,6 @@
 """A workload: a model, a data set, the loss that is trained and the metrics that are reported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.data import Array, Dataset, Examples, Split
+from experiments import probe
+from experiments.data import Array, ArrayDataset, Dataset, Examples, Split, augment
+from experiments.models import SimSiam
 
 # What a model keeps beside its parameters, as a nested dict of arrays: running statistics of
 # batch norm, random keys of dropout. Empty for a model with neither.
 ModelState = Any
 
 EVALUATION_BATCH = 500
+EVALUATION_SEED = 0
 
 
 class Evaluation(NamedTuple):
@@ -54,59 +57,111 @@ class Workload:
     evaluate: Callable[[optax.Params, ModelState, Split], Evaluation]
 
 
-def create(model: Callable[..., nnx.Module], dataset: Dataset) -> Workload:
-    """Joins a model of `experiments.models` with a data set."""
-    modes = _Modes(model, dataset)
+def create(
+    model: Callable[..., nnx.Module], dataset: Dataset, resolution: int | None = None
+) -> Workload:
+    """Joins a model of `experiments.models` with a data set.
 
-    def loss(
-        params: optax.Params, state: ModelState, examples: Examples
-    ) -> tuple[jax.Array, ModelState]:
-        module = modes.training(params, state)
-        value = jnp.mean(_losses(module, examples))
-        return value, nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))
+    Args:
+      model: (input shape, number of classes, rngs=...) -> module. `SimSiam` is trained without
+        labels, and its accuracy is that of its nearest neighbours in the train split; there is
+        none on the train split itself.
+      dataset: the examples.
+      resolution: pixels a side to which images are resized on the device; None leaves them.
 
-    def logits(params: optax.Params, state: ModelState, inputs: Array) -> jax.Array:
-        return modes.scoring(params, state)(inputs)
+    Raises:
+      ValueError: if the model cannot be trained on the data set.
+    """
+    modes = _Modes(model, dataset, resolution)
+    if isinstance(modes.module, SimSiam):
+        return _without_labels(modes, dataset)
+    return _classification(modes, dataset)
 
-    def score(params: optax.Params, state: ModelState, examples: Examples) -> jax.Array:
-        return jnp.mean(_losses(modes.scoring(params, state), examples))
+
+def _classification(modes: "_Modes", dataset: Dataset) -> Workload:
+    def losses(logits: jax.Array, examples: Examples) -> jax.Array:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
 
     @jax.jit
     def sums(params: optax.Params, state: ModelState, examples: Examples) -> jax.Array:
-        logits = modes.evaluation(params, state)(examples.inputs)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
-        return jnp.stack([jnp.sum(losses), jnp.sum(logits.argmax(-1) == examples.labels)])
+        logits = modes.evaluation(params, state)(modes.resize(examples.inputs))
+        right = logits.argmax(-1) == examples.labels
+        return jnp.stack([jnp.sum(losses(logits, examples)), jnp.sum(right)])
 
     def evaluate(params: optax.Params, state: ModelState, split: Split) -> Evaluation:
         batches = dataset.split_batches(split, EVALUATION_BATCH)
-        parts = [np.asarray(sums(params, state, batch), np.float64) for batch in batches]
-        loss, accuracy = np.sum(parts, axis=0) / dataset.size(split)
-        return Evaluation(loss, accuracy if np.isfinite(loss) else np.nan)
+        return _mean((sums(params, state, batch), batch) for batch in batches)
 
-    return Workload(dataset, modes.init, loss, logits, score, evaluate)
+    return Workload(dataset, modes.init, *modes.training_losses(losses), evaluate)
 
 
-def _losses(module: Callable[..., jax.Array], examples: Examples) -> jax.Array:
-    logits = module(examples.inputs)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
+def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
+    if not isinstance(dataset, ArrayDataset) or len(dataset.input_shape) != 3:
+        raise ValueError("SimSiam must be trained on images that are held in memory.")
+
+    def losses(losses: jax.Array, examples: Examples) -> jax.Array:
+        del examples
+        return losses
+
+    @jax.jit
+    def features(params: optax.Params, state: ModelState, images: Array) -> jax.Array:
+        return modes.evaluation(params, state).features(modes.resize(images))
+
+    @jax.jit
+    def sums(params, state, views, images, labels, known, known_labels) -> jax.Array:
+        loss = jnp.sum(modes.evaluation(params, state)(modes.resize(views)))
+        found = probe.nearest_classes(
+            features(params, state, images), known, known_labels, dataset.num_classes
+        )
+        return jnp.stack([loss, jnp.sum(found == labels)])
+
+    def evaluate(params: optax.Params, state: ModelState, split: Split) -> Evaluation:
+        train = list(dataset.split_batches("train", EVALUATION_BATCH))
+        known = jnp.concatenate([features(params, state, batch.inputs) for batch in train])
+        labels = np.concatenate([batch.labels for batch in train])
+
+        def parts() -> Iterator[tuple[jax.Array, Examples]]:
+            for number, batch in enumerate(dataset.split_batches(split, EVALUATION_BATCH)):
+                random = np.random.default_rng([EVALUATION_SEED, number])
+                views = augment.two_views(random, np.asarray(batch.inputs))
+                yield sums(params, state, views, *batch, known, labels), batch
+
+        evaluation = _mean(parts())
+        return evaluation._replace(accuracy=np.nan) if split == "train" else evaluation
+
+    views = dataclasses.replace(dataset, augment=augment.two_views)
+    return Workload(views, modes.init, *modes.training_losses(losses), evaluate)
+
+
+def _mean(parts: Iterable[tuple[jax.Array, Examples]]) -> Evaluation:
+    """From (sum of losses, number of right answers) of each batch."""
+    sums, sizes = zip(
+        *((np.asarray(sums, np.float64), len(batch.labels)) for sums, batch in parts), strict=True
+    )
+    loss, accuracy = np.sum(sums, axis=0) / sum(sizes)
+    return Evaluation(loss, accuracy if np.isfinite(loss) else np.nan)
 
 
 class _Modes:
     """A model as functions (parameters, model state) -> module, one for each mode."""
 
-    def __init__(self, model: Callable[..., nnx.Module], dataset: Dataset):
+    def __init__(self, model: Callable[..., nnx.Module], dataset: Dataset, resolution: int | None):
+        shape = dataset.input_shape
+        if resolution is not None:
+            if len(shape) != 3:
+                raise ValueError(f"`resolution` must be None for inputs of shape {shape}.")
+            shape = (resolution, resolution, shape[-1])
+
         def build(seed: int) -> nnx.Module:
-            return model(dataset.input_shape, dataset.num_classes, rngs=nnx.Rngs(seed))
+            return model(shape, dataset.num_classes, rngs=nnx.Rngs(seed))
 
         def init(seed: int) -> tuple[optax.Params, ModelState]:
             _, params, state = nnx.split(build(seed), nnx.Param, ...)
             return nnx.to_pure_dict(params), nnx.to_pure_dict(state)
 
-        abstract = nnx.eval_shape(lambda: build(0))
-
         def mode(deterministic: bool, use_running_average: bool) -> Callable[..., Any]:
             view = nnx.view(
-                abstract,
+                self.module,
                 deterministic=deterministic,
                 use_running_average=use_running_average,
                 raise_if_not_found=False,
@@ -114,6 +169,35 @@ class _Modes:
             return functools.partial(nnx.merge, nnx.graphdef(view))
 
         self.init = init
+        self.module = nnx.eval_shape(lambda: build(0))
         self.training = mode(deterministic=False, use_running_average=False)
         self.scoring = mode(deterministic=True, use_running_average=False)
         self.evaluation = mode(deterministic=True, use_running_average=True)
+        self._resolution = resolution
+
+    def resize(self, inputs: Array) -> Array:
+        """Resizes images (..., height, width, channels)."""
+        if self._resolution is None:
+            return inputs
+        shape = (*inputs.shape[:-3], self._resolution, self._resolution, inputs.shape[-1])
+        return jax.image.resize(inputs, shape, "bilinear")
+
+    def training_losses(
+        self, losses: Callable[[jax.Array, Examples], jax.Array]
+    ) -> tuple[Callable[..., Any], Callable[..., jax.Array], Callable[..., jax.Array]]:
+        """`loss`, `logits`, `score` of a workload, from (model's output, examples) -> losses."""
+
+        def loss(
+            params: optax.Params, state: ModelState, examples: Examples
+        ) -> tuple[jax.Array, ModelState]:
+            module = self.training(params, state)
+            value = jnp.mean(losses(module(self.resize(examples.inputs)), examples))
+            return value, nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))
+
+        def logits(params: optax.Params, state: ModelState, inputs: Array) -> jax.Array:
+            return self.scoring(params, state)(self.resize(inputs))
+
+        def score(params: optax.Params, state: ModelState, examples: Examples) -> jax.Array:
+            return jnp.mean(losses(logits(params, state, examples.inputs), examples))
+
+        return loss, logits, score

@@ -110,7 +110,7 @@ def test_an_epoch_visits_no_example_twice():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers_descend(optimizer: str, schedule: str):
-    settings = Settings(SCHEDULES[schedule](0.05, 20), momentum=0.9, weight_decay=0.01)
+    settings = Settings(SCHEDULES[schedule](0.05, 20, 0.01), momentum=0.9, weight_decay=0.01)
     tx = OPTIMIZERS[optimizer](settings)
     params: Any = {"w": np.ones(3, np.float32)}
     state = tx.init(params)
@@ -120,8 +120,15 @@ def test_optimizers_descend(optimizer: str, schedule: str):
     assert np.all(np.abs(params["w"]) < 1)
 
 
+def test_cosine_ends_at_the_minimum():
+    rate = SCHEDULES["cosine"](0.1, 100, 0.001)
+    np.testing.assert_allclose([rate(0), rate(50), rate(100)], [0.1, 0.0505, 0.001], rtol=1e-5)
+
+
 def test_weight_decay_is_an_l2_term_of_sgd():
-    tx = OPTIMIZERS["sgd"](Settings(SCHEDULES["constant"](0.5, 1), momentum=0, weight_decay=0.1))
+    tx = OPTIMIZERS["sgd"](
+        Settings(SCHEDULES["constant"](0.5, 1, 0.0), momentum=0, weight_decay=0.1)
+    )
     params = {"w": np.full(2, 3, np.float32)}
     updates: Any = tx.update({"w": np.ones(2, np.float32)}, tx.init(params), params)[0]
     np.testing.assert_allclose(updates["w"], -0.5 * (1 + 0.1 * 3), rtol=1e-6)

@@ -2,11 +2,38 @@
 
 from collections.abc import Callable, Mapping
 
-from experiments.data import mnist5k
-from experiments.data.dataset import Array, ArrayDataset, Dataset, Examples, Split
+from experiments.data import ag_news, cifar10, digits, imagenet, mnist5k, patches
+from experiments.data.dataset import (
+    ORDERS,
+    Array,
+    ArrayDataset,
+    Dataset,
+    Examples,
+    Split,
+)
+from experiments.data.devices import on_devices
+from experiments.data.prepared import MissingDataError
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {
+    # Inside installed packages.
     "mnist5k": mnist5k.load,
+    "digits": digits.load,
+    "patches": patches.load,
+    # Prepared by TensorFlow Datasets.
+    "cifar10": cifar10.load,
+    "cifar10_augmented": cifar10.load_augmented,
+    "imagenet2012": imagenet.load,
+    "ag_news_subset": ag_news.load,
 }
 
-__all__ = ["DATASETS", "Array", "ArrayDataset", "Dataset", "Examples", "Split"]
+__all__ = [
+    "DATASETS",
+    "ORDERS",
+    "Array",
+    "ArrayDataset",
+    "Dataset",
+    "Examples",
+    "MissingDataError",
+    "Split",
+    "on_devices",
+]

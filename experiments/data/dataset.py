@@ -1,6 +1,6 @@
 """What a data set is: labelled examples in three splits, and the batches of an epoch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 from typing import Literal, NamedTuple, Protocol
 
@@ -88,6 +88,9 @@ def one_class(random: np.random.Generator, labels: np.ndarray, batch_size: int) 
         for members in (np.flatnonzero(labels == label) for label in np.unique(labels))
     ]
     return random.permutation(np.concatenate(batches))
+
+
+ORDERS: Mapping[str, Order] = {"shuffled": shuffled, "one_class": one_class}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
