@@ -2,20 +2,15 @@
 
 from collections.abc import Sequence
 import dataclasses
-import pathlib
 import signal
-import subprocess
-import sys
 from typing import Any
 
-from absl import flags
-from absl.testing import flagsaver
 import jax
 import numpy as np
 import optax
 import pytest
 
-from experiments import checkpoints, loop, records, train, training, workloads
+from experiments import checkpoints, loop, records, training, workloads
 from experiments.checkpoints import Checkpoints, Position, Stop, StoppedError
 from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
@@ -23,7 +18,6 @@ from experiments.pdt_flags import Link
 from experiments.records import EndRecord, EpochRecord, Record
 import pdt_optax
 
-ROOT = pathlib.Path(__file__).parents[1]
 EPOCHS, SEEDS, BATCH = 3, (3, 4), 8
 
 
@@ -133,38 +127,3 @@ def test_checkpoints_keep_random_keys_and_the_structure(tmp_path):
     restored = saver.restore({"a": state})["a"]
     assert jax.random.key_data(restored["key"]).tolist() == [0, 7]
     assert jax.tree.structure(restored) == jax.tree.structure(state)
-
-
-DYING = """
-import os, sys
-from experiments import cli, records, train
-number, signal = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-append = records.append
-
-def append_and_die(run_dir, record):
-    append(run_dir, record)
-    if len(records.read(run_dir)) == number:
-        os.kill(os.getpid(), signal)
-
-records.append = append_and_die
-cli.run(train.main)
-"""
-
-
-def test_the_program_is_killed_stopped_and_goes_on(tmp_path):
-    """As a process: SIGKILL, then SIGTERM, then to the end."""
-    arguments = ["--model=cnn", "--epochs=4", "--batch_size=2000", f"--run_dir={tmp_path}"]
-    arguments.append("--checkpoint_minutes=0")
-    for number, by, code in ((1, signal.SIGKILL, -9), (2, signal.SIGTERM, 143)):
-        command = [sys.executable, "-c", DYING, str(number), str(int(by)), *arguments]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert ended.returncode == code, ended.stderr
-        assert len(records.read(tmp_path)) == number
-    assert "The same command goes on" in ended.stderr
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", *arguments, "--tensorboard"])
-        train.main()
-    rows = records.read(tmp_path)
-    assert [row.epoch for row in rows if isinstance(row, EpochRecord)] == [1, 2, 3, 4]
-    assert not (tmp_path / train.CHECKPOINTS).exists()
-    assert list(tmp_path.glob("tensorboard/base_seed0/events*"))
