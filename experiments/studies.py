@@ -31,7 +31,7 @@ _TUNED = {
     "fcn_momentum": ("0.1", _SEEDS, 11, ()),
     "fcn_adam": ("0.005", _SEEDS, 17, ()),
     "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
-    "vit_adamw": ("0.005", "0,100,200", 19, ("--pdt_criteria=", "--pdt_scope=leaf")),
+    "vit_adamw": ("0.005", "0,100,200", 18, ("--pdt_criteria=",)),
 }
 
 _FAILING = ("--epochs=60", "--seeds=0,100,200", "--baseline", "--pdt")
