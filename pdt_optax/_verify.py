@@ -45,11 +45,14 @@ class Verify:
       ... )
       >>> params = jnp.array([1., 1.])
       >>> state = tx.init(params)
-      >>> for _ in range(12):
+      >>> @jax.jit
+      ... def step(params, state):
       ...   updates, state = tx.update(
       ...       jax.grad(loss)(params), state, params, value_fn=loss
       ...   )
-      ...   params = optax.apply_updates(params, updates)
+      ...   return optax.apply_updates(params, updates), state
+      >>> for _ in range(12):
+      ...   params, state = step(params, state)
       >>> print(pdt_optax.metrics(state).value_calls)
       14
 

@@ -25,7 +25,7 @@ def execute(path):
         client = NotebookClient(
             notebook, km=kernel, timeout=600, startup_timeout=300, record_timing=False
         )
-        client.execute(cwd=str(path.parent), env=environment)
+        client.execute(cwd=str(path.parent), env=environment, cleanup_kc=True)
     return notebook
 
 

@@ -147,7 +147,7 @@ def test_value_fn_sees_excluded_leaves_where_the_optimizer_left_them():
     ("exclude", "message"),
     [
         ({"table": True}, "`exclude` must fit the tree"),
-        ({"table": 1, "bias": 0}, "`exclude` must hold booleans, got 1"),
+        ({"table": 1, "bias": True}, "`exclude` must hold booleans, got 1"),
     ],
 )
 def test_exclude_is_checked(exclude, message):
