@@ -25,15 +25,15 @@ def refresh_statistics(model: nnx.Module, inputs: Iterable[jax.Array]) -> None:
     modes = [(norm.use_running_average, norm.momentum) for norm in norms]
     for norm in norms:
         norm.use_running_average, norm.momentum = False, 0.0
-
-    @nnx.jit
-    def statistics(model: nnx.Module, batch: jax.Array) -> nnx.State:
-        model(batch)  # pyright: ignore[reportCallIssue]
-        return nnx.state(model, nnx.BatchStat)
-
-    seen = [nnx.as_pure(statistics(model, batch)) for batch in inputs]
+    seen = [nnx.as_pure(_statistics(model, batch)) for batch in inputs]
     for norm, (use_running_average, momentum) in zip(norms, modes, strict=True):
         norm.use_running_average, norm.momentum = use_running_average, momentum
     if not seen:
         raise ValueError("`inputs` must hold at least one batch, got none.")
     nnx.update(model, jax.tree.map(lambda *each: jnp.mean(jnp.stack(each), axis=0), *seen))
+
+
+@nnx.jit
+def _statistics(model: nnx.Module, batch: jax.Array) -> nnx.State:
+    model(batch)  # pyright: ignore[reportCallIssue]
+    return nnx.state(model, nnx.BatchStat)

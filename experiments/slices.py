@@ -41,6 +41,7 @@ LINKS = {
     NONE: "without PDT",
     "float32": "PDT",
     "bfloat16": "PDT, bfloat16",
+    "int8": "PDT, int8",
     IRE: "IRE",
 }
 GIB = 2**30

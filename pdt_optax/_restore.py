@@ -6,7 +6,12 @@ import jax
 
 from pdt_optax import _leaves
 
-_ARGUMENTS = {"anchor": "params", "fallback": "rollback", "operators": "scope"}
+_ARGUMENTS = {
+    "anchor": "params",
+    "fallback": "rollback",
+    "operators": "scope",
+    "scales": "history_dtype",
+}
 
 
 def restore_types(saved: Any, state: Any) -> Any:

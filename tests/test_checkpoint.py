@@ -154,3 +154,17 @@ def test_other_groups_and_other_parameters():
     half = {"w": params["w"].astype("bfloat16"), "n": params["n"]}
     with pytest.raises(ValueError, match=r"`params` must be as .*anchor/w is float32"):
         tx.update(params, tx.init(params), half)
+
+
+@pytest.mark.parametrize("dtypes", [("int8", "float8_e4m3fn"), ("int8", None), (None, "int8")])
+def test_other_eight_bits(dtypes):
+    weights = jnp.ones((4, 64))
+    made, now = (pdt_optax.pdt(2, history_dtype=dtype) for dtype in dtypes)
+    with pytest.raises(ValueError, match="`history_dtype` must be as"):
+        pdt_optax.restore_types(made.init(weights), now.init(weights))
+
+
+def test_scales_of_other_blocks():
+    state = pdt_optax.pdt(2, history_dtype="int8").init(jnp.ones((4, 64)))
+    with pytest.raises(ValueError, match=r"`history_dtype` must be as .*scales/0 is missing"):
+        pdt_optax.restore_types(state._replace(scales=()), state)

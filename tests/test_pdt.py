@@ -111,24 +111,43 @@ def test_bit_identical_to_the_optimizer_where_all_is_rejected(name):
 
 WHOLE_STEP = """
 import jax, optax, pdt_optax, test_pdt
-for name, optimizer in test_pdt.OPTIMIZERS.items():
-  def train(tx):
-    params = test_pdt.initial_params()
-    def step(carry, _):
-      params, state = carry
-      updates, state = tx.update(test_pdt.gradient(params), state, params)
-      return (optax.apply_updates(params, updates), state), None
-    return jax.jit(lambda c: jax.lax.scan(step, c, length=200))((params, tx.init(params)))[0][0]
-  pdt = pdt_optax.pdt(3, criteria=test_pdt.reject_all, interval=0)
-  same = jax.tree.map(lambda a, b: bool((a == b).all()),
-                      train(optimizer), train(optax.chain(optimizer, pdt)))
-  assert all(jax.tree.leaves(same)), (name, same)
+import jax.numpy as jnp
+
+names = list(test_pdt.OPTIMIZERS)
+inputs, targets = jax.random.normal(jax.random.key(1), (32, 20)), jnp.linspace(-1, 1, 8)
+weights = {"kernel": jax.random.normal(jax.random.key(0), (20, 8)) / 4, "scale": jnp.ones(8)}
+
+def loss(weights):
+  outputs = jnp.tanh(inputs @ weights["kernel"]) * weights["scale"]
+  return jnp.mean((outputs - targets) ** 2)
+
+def train(*links):
+  each = optax.partition(test_pdt.OPTIMIZERS, {name: name for name in names})
+  tx = optax.chain(each, *links)
+  def step(carry, _):
+    params, state = carry
+    grads = {name: jax.grad(loss)(weights) for name, weights in params.items()}
+    updates, state = tx.update(grads, state, params)
+    return (optax.apply_updates(params, updates), state), None
+  params = {name: weights for name in names}
+  return jax.jit(lambda c: jax.lax.scan(step, c, length=200))((params, tx.init(params)))[0]
+
+base, _ = train()
+ours, state = train(pdt_optax.pdt(3, criteria=test_pdt.reject_all, interval=0))
+assert pdt_optax.metrics(state).predictions == 62
+for name in names:
+  same = jax.tree.map(lambda a, b: bool((a == b).all()), base[name], ours[name])
+  moved = jax.tree.map(lambda a, b: bool((a != b).all()), base[name], weights)
+  assert all(jax.tree.leaves((same, moved))), (name, same, moved)
   print("same", name)
 """
 
 
 def test_whole_compiled_step_is_bit_identical_without_fused_multiply_add():
-    """With it, XLA rounds ``params + lr * gradient`` once if both are in one loop."""
+    """With it, XLA rounds ``params + lr * gradient`` once if both are in one loop.
+
+    All optimizers are in one program, each with weights of its own.
+    """
     result = subprocess.run(
         [sys.executable, "-c", WHOLE_STEP],
         cwd=__file__.rsplit("/", 1)[0],

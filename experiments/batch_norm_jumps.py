@@ -1,0 +1,147 @@
+"""What jumps do to the running statistics of batch norm, and what refreshing them mends.
+
+Trains a small ResNet without PDT, with blind jumps and with verified ones, and evaluates it after
+each epoch twice: with the running statistics as they are, and refreshed over a few batches. Prints
+a Markdown table of the records; what is recorded is not run again.
+
+Example:
+  python -m experiments.batch_norm_jumps --run_dir=runs/batch_norm
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+import pathlib
+import statistics
+import sys
+from typing import Any
+
+from absl import flags
+from flax import nnx
+import jax
+import optax
+
+from experiments import batch_norm, cli, records, tables
+from experiments.data import Examples, mnist5k
+from experiments.models.resnet import ResNet
+import pdt_optax
+
+EPOCHS, BATCH_SIZE, REFRESH_BATCHES = 12, 128, 8
+ARMS = {
+    "base": None,
+    "paper": {"criteria": "paper"},
+    "verified": {"verify": pdt_optax.Verify()},
+}
+START = 5
+COLUMNS = ("jumped", "stale", "refreshed")
+SMALL_RESNET = functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, width=1 / 8)
+
+_SEEDS = flags.DEFINE_list("seeds", ["0", "100", "200"], "Initialisations and orders of examples.")
+_RUN_DIR = flags.DEFINE_string("run_dir", "runs/batch_norm", "Folder of the records.")
+_TABLE = flags.DEFINE_bool("table", False, "Only print the table of the records.")
+
+
+def mean_loss(model: nnx.Module, examples: Examples) -> jax.Array:
+    """Cross-entropy."""
+    logits = model(examples.inputs)  # pyright: ignore[reportCallIssue]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels).mean()
+
+
+def train(seed: int, *links: optax.GradientTransformation) -> Iterator[dict[str, float]]:
+    """Trains with SGD with momentum and further links of the chain.
+
+    Args:
+      seed: of the initialisation and the order of the examples.
+      *links: PDT, if any.
+
+    Yields:
+      After each epoch the share of the coordinates that jumped at its end, and the mean loss of the
+      validation split with the running statistics as they are, and refreshed.
+    """
+    data = mnist5k.load()
+    model = SMALL_RESNET(data.input_shape, data.num_classes, rngs=nnx.Rngs(seed))
+    tx = optax.chain(optax.sgd(0.05, momentum=0.9), *links)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model: nnx.Module, optimizer: nnx.Optimizer, batch: Examples) -> None:
+        graphdef, _, rest = nnx.split(model, nnx.Param, ...)
+
+        def score(params: nnx.State) -> jax.Array:
+            return mean_loss(nnx.merge(graphdef, params, rest, copy=True), batch)
+
+        grads = nnx.grad(mean_loss)(model, batch)
+        optimizer.update(model, grads, value_fn=score)
+
+    evaluate = nnx.jit(mean_loss)
+    predictions = 0
+    for epoch in range(EPOCHS):
+        model.train()
+        for batch in data.epoch_batches(seed, epoch, BATCH_SIZE):
+            step(model, optimizer, batch)
+        jumped = 0.0
+        if links:
+            metrics = pdt_optax.metrics(nnx.as_pure(optimizer.opt_state))
+            if metrics.predictions > predictions:
+                predictions, jumped = int(metrics.predictions), float(metrics.mask_ratio)
+        model.eval()
+        stale = float(evaluate(model, data.validation))
+        batches = list(data.epoch_batches(seed, epoch, BATCH_SIZE))[:REFRESH_BATCHES]
+        fresh = nnx.clone(model)
+        batch_norm.refresh_statistics(fresh, (batch.inputs for batch in batches))
+        yield {
+            "epoch": epoch + 1,
+            "jumped": jumped,
+            "stale": stale,
+            "refreshed": float(evaluate(fresh, data.validation)),
+        }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the records in Markdown, from the first jump on.
+
+    One line for the epochs of an arm that end with a jump and one for the others, over all seeds.
+    """
+    heading = ("", "epochs", "jumped %", "stale", "refreshed", "worst stale", "worst refreshed")
+    lines = [heading]
+    for arm in ARMS:
+        here = [row for row in rows if row["arm"] == arm and row["epoch"] >= START]
+        for kind, part in {
+            "after a jump": [row for row in here if row["jumped"]],
+            "other epochs": [row for row in here if not row["jumped"]],
+        }.items():
+            if not part:
+                continue
+            jumped, stale, fresh = ([row[name] for row in part] for name in COLUMNS)
+            losses = (*map(statistics.median, (stale, fresh)), max(stale), max(fresh))
+            share = f"{100 * statistics.median(jumped):.0f}"
+            texts = [f"{loss:.3f}" for loss in losses]
+            lines.append((f"{arm}, {kind}", str(len(part)), share, *texts))
+    return tables.grid([[(cell,) for cell in line] for line in lines], labels=1)
+
+
+def main() -> None:
+    """Runs the program."""
+    run_dir = pathlib.Path(_RUN_DIR.value)
+    if not _TABLE.value:
+        _run(run_dir)
+    print(table(records.read_rows(run_dir)))
+
+
+def _run(run_dir: pathlib.Path) -> None:
+    try:
+        records.resume(run_dir, {"seeds": _SEEDS.value})
+    except (OSError, ValueError) as error:
+        sys.exit(f"flag --run_dir: {error}")
+    done = {(row["seed"], row["arm"]) for row in records.read_rows(run_dir)}
+    every = mnist5k.load().steps_per_epoch(BATCH_SIZE)
+    for seed in map(int, _SEEDS.value):
+        for arm, options in ARMS.items():
+            if (seed, arm) in done:
+                continue
+            links = [] if options is None else [pdt_optax.pdt(every, start=START, **options)]
+            for row in list(train(seed, *links)):
+                records.append_row(run_dir, {"seed": seed, "arm": arm, **row})
+
+
+if __name__ == "__main__":
+    cli.run(main)
