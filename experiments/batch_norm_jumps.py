@@ -102,7 +102,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     One line for the epochs of an arm that end with a jump and one for the others, over all seeds.
     """
     heading = ("", "epochs", "jumped %", "stale", "refreshed", "worst stale", "worst refreshed")
-    lines = [heading]
+    lines: list[tuple[str, ...]] = [heading]
     for arm in ARMS:
         here = [row for row in rows if row["arm"] == arm and row["epoch"] >= START]
         for kind, part in {
