@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from flax import nnx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
-def refresh_statistics(model: nnx.Module, inputs: Iterable[jax.Array]) -> None:
+def refresh_statistics(model: nnx.Module, inputs: Iterable[ArrayLike]) -> None:
     """Replaces the running statistics of every batch norm by their means over a few batches.
 
     Running statistics are averages over the steps before: after a jump they belong to parameters
@@ -34,6 +35,6 @@ def refresh_statistics(model: nnx.Module, inputs: Iterable[jax.Array]) -> None:
 
 
 @nnx.jit
-def _statistics(model: nnx.Module, batch: jax.Array) -> nnx.State:
+def _statistics(model: nnx.Module, batch: ArrayLike) -> nnx.State:
     model(batch)  # pyright: ignore[reportCallIssue]
     return nnx.state(model, nnx.BatchStat)
