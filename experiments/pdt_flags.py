@@ -113,6 +113,19 @@ _VERIFY_HORIZONS = flags.DEFINE_list(
 _VERIFY_PREDICTORS = flags.DEFINE_list(
     "pdt_verify_predictors", ["dmd", "linear"], f"Of {', '.join(PREDICTORS)}, a candidate each."
 )
+_STREAMING_RANKS = flags.DEFINE_list(
+    "pdt_streaming_ranks",
+    [],
+    "Ranks; also train an arm `streaming_R` for each: as `verified`, but all snapshots so far are "
+    "fitted, in R directions.",
+)
+_FORGETTING = flags.DEFINE_float(
+    "pdt_streaming_forgetting",
+    0.8,
+    "Weight of an increment in those arms for each snapshot after it.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 VERIFY_EXAMPLES = flags.DEFINE_integer(
     "pdt_verify_examples", 512, "Training examples on which candidates are scored.", lower_bound=1
 )
@@ -130,7 +143,7 @@ class Link(NamedTuple):
 
     Attributes:
       transform: the link.
-      history: snapshots that are fitted.
+      history: arrays held for each parameter.
       points: points of a predicted path.
       candidates: jumps that are scored at an event; 0 for the one that is made blind.
       scores_on: split whose loss is the `value_fn` of verified jumps.
@@ -204,6 +217,12 @@ flags.register_validator(
     "must be different integers from 1.",
 )
 flags.register_validator(
+    "pdt_streaming_ranks",
+    lambda words: not words or (is_integers(words) and is_distinct(words) and "0" not in words),
+    "must be different integers from 1.",
+)
+flags.register_validator("pdt_streaming_forgetting", bool, "must be above 0.")
+flags.register_validator(
     "pdt_verify_predictors",
     lambda names: is_distinct(names) and set(names) <= set(PREDICTORS),
     f"must be different ones of {', '.join(PREDICTORS)}.",
@@ -218,7 +237,7 @@ def check(given: Sequence[str]) -> None:
     stray = [name for name in given if name.startswith("pdt_")]
     if stray and not PDT.value:
         sys.exit(f"flag --{stray[0]}: needs --pdt.")
-    stray = [name for name in given if name.startswith("pdt_verify_")]
+    stray = [name for name in given if name.startswith(("pdt_verify_", "pdt_streaming_"))]
     if stray and not _VERIFY.value:
         sys.exit(f"flag --{stray[0]}: needs --pdt_verify.")
 
@@ -236,7 +255,10 @@ def links(steps_per_epoch: int) -> dict[str, Link]:
         changed = settings._replace(**(_varied(word) or {}))
         found[word] = _blind(every, _CRITERIA.value[0], changed)
     if _VERIFY.value:
-        found["verified"] = _verified(every)
+        found["verified"] = _verified(every, _HISTORY.value)
+    for word in _STREAMING_RANKS.value:
+        streaming = pdt_optax.Streaming(int(word), _FORGETTING.value)
+        found[f"streaming_{word}"] = _verified(every, streaming)
     if _SWITCHING.value:
         found["switching"] = _switching(every)
     return found
@@ -268,7 +290,7 @@ def _switching(every: int) -> Link:
     return Link(pdt, _HISTORY.value, _VERIFY_POINTS, 1, "validation")
 
 
-def _verified(every: int) -> Link:
+def _verified(every: int, history: int | pdt_optax.Streaming) -> Link:
     verify = pdt_optax.Verify(
         horizons=tuple(int(horizon) for horizon in _VERIFY_HORIZONS.value),
         predictors=tuple(_VERIFY_PREDICTORS.value),
@@ -276,7 +298,7 @@ def _verified(every: int) -> Link:
     )
     pdt = pdt_optax.pdt(
         every,
-        history=_HISTORY.value,
+        history=history,
         start=_START.value,
         interval=0,
         scope=_SCOPE.value,
@@ -284,4 +306,5 @@ def _verified(every: int) -> Link:
         verify=verify,
     )
     candidates = len(verify.horizons) * len(verify.predictors)
-    return Link(pdt, _HISTORY.value, _VERIFY_POINTS, candidates)
+    arrays = history if isinstance(history, int) else history.rank + 1
+    return Link(pdt, arrays, _VERIFY_POINTS, candidates)

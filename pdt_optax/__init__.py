@@ -23,6 +23,7 @@ from pdt_optax._sharding import state_shardings
 from pdt_optax._snapshots import snapshots
 from pdt_optax._spectrum import Spectrum, spectral_distance, spectrum
 from pdt_optax._state import PDTState
+from pdt_optax._streaming import Streaming
 from pdt_optax._training_time import (
     EmpiricalKernel,
     MSECurve,
@@ -51,6 +52,7 @@ __all__ = [
     "Predictor",
     "Proposal",
     "Spectrum",
+    "Streaming",
     "TrainingTimePrediction",
     "Trajectory",
     "Verify",

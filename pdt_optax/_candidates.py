@@ -26,7 +26,7 @@ class Candidates:
     horizons: tuple[int, ...]
     points: int
     criterion: Criterion
-    spectrum: DMD
+    spectrum: Predictor
 
     def __len__(self) -> int:
         return len(self.predictors) * len(self.horizons)
@@ -40,7 +40,7 @@ class Candidates:
         """Coefficients of the candidates, from the Gram matrix of one group.
 
         Args:
-          gram: Gram matrix of the history, ``(h, h)``.
+          gram: Gram matrix of the history, ``(h, h)``, as the predictors take it.
           reach: float32 scalar, the greatest horizon now.
 
         Returns:

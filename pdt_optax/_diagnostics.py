@@ -16,10 +16,12 @@ class Metrics(NamedTuple):
     """Diagnostics of :func:`pdt_optax.pdt`; made by :func:`pdt_optax.metrics`.
 
     What speaks of the last prediction is zero before it, `jump_candidate` -1.
-    ``G`` is the number of groups of leaves (`scope`), ``h`` the history.
+    ``G`` is the number of groups of leaves (`scope`), ``h`` the history,
+    `rank` + 1 of :class:`pdt_optax.Streaming`.
 
     Attributes:
-      snapshots: int32, snapshots held, at most ``h``.
+      snapshots: int32, snapshots held, at most ``h``; seen, with
+        :class:`pdt_optax.Streaming`.
       predictions: int32, predictions made.
       last_prediction: int32, the snapshot period at whose end it was made.
       mask_ratio: float32, accepted share of all coordinates.
@@ -89,9 +91,9 @@ def metrics(opt_state: Any) -> Metrics:
     modulus = jnp.abs(eigenvalues)
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
     ratios = iter(jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0))
-    history = len(state.increments) + 1
+    most = jnp.iinfo(jnp.int32).max if state.stream else len(state.increments) + 1
     return Metrics(
-        snapshots=jnp.minimum(state.snapshots_taken, history),
+        snapshots=jnp.minimum(state.snapshots_taken, most),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
         mask_ratio=report.mask_ratio,

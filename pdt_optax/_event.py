@@ -10,6 +10,7 @@ from pdt_optax import _history, _leaves, _sums
 from pdt_optax._candidates import Candidates
 from pdt_optax._criteria import Proposal
 from pdt_optax._dmd import Gram
+from pdt_optax._streaming import Stream, StreamGram
 from pdt_optax._sums import AxisName
 
 
@@ -52,6 +53,7 @@ def fit(
     groups: list[int],
     num_groups: int,
     axis_name: AxisName,
+    stream: Stream | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Coefficients for each group of leaves, all from one sum over the coordinates.
 
@@ -64,6 +66,7 @@ def fit(
       groups: group of each leaf.
       num_groups: how many groups there are.
       axis_name: axes that divide the leaves.
+      stream: of a streaming history, what it has seen.
 
     Returns:
       `paths` and `usable` of an :class:`Event`; the error of the prediction one
@@ -80,6 +83,8 @@ def fit(
     finite = jnp.isfinite(gram).all(axis=(1, 2))
     identity = jnp.eye(gram.shape[-1], dtype=gram.dtype)
     grams = Gram(jnp.where(finite[:, None, None], gram, identity[None]), sizes)
+    if stream is not None:
+        grams = StreamGram(*grams, stream)
     paths, first, operators = jax.vmap(candidates.fit, in_axes=(0, None))(grams, reach)
     usable = finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
     error = _relative_error(products, first)

@@ -28,11 +28,14 @@ class History(NamedTuple):
       anchor: the newest snapshot, a list of leaves.
       increments: a ring of lists like `anchor`, see :func:`slot`.
       scales: lists like `anchor`, of the increments, if their dtype needs them.
+      stream: with :class:`pdt_optax.Streaming` what was seen, in coordinates of the
+        directions that stand in the place of increments.
     """
 
     anchor: _Leaves
     increments: tuple[_Leaves, ...]
     scales: tuple[_Leaves, ...] = ()
+    stream: Any = None
 
     def push(self, newest: _Leaves, slot: jax.Array) -> "History":
         """Appends a snapshot; its increment takes the place of the oldest, at `slot`."""
@@ -59,18 +62,21 @@ class History(NamedTuple):
         scales = self.scales[k] if self.scales else [None] * len(self.anchor)
         return list(map(_storage.decode, self.increments[k], scales, dtypes))
 
+    def with_increment(self, k: int, increment: _Leaves) -> "History":
+        """Stores that at place `k`."""
+        dtypes = [stored.dtype for stored in self.increments[k]]
+        stored, scales = zip(*map(_storage.encode, increment, dtypes), strict=True)
+        return self._replace(
+            increments=_replaced(self.increments, k, list(stored)),
+            scales=_replaced(self.scales, k, list(scales)) if self.scales else (),
+        )
+
     def _write(self, newest: _Leaves, slot: jax.Array, change: Callable[..., jax.Array]):
         """Writes nothing but one increment and the anchor."""
 
         def write(held: "History", k: int) -> "History":
             changed = map(change, held.increment(k), newest, held.anchor)
-            dtypes = [stored.dtype for stored in held.increments[k]]
-            stored, scales = zip(*map(_storage.encode, changed, dtypes), strict=True)
-            increments = _replaced(held.increments, k, list(stored))
-            return held._replace(
-                increments=increments,
-                scales=_replaced(held.scales, k, list(scales)) if held.scales else (),
-            )
+            return held.with_increment(k, list(changed))
 
         held = self
         for k in range(len(self.increments)):

@@ -12,7 +12,6 @@ from pdt_optax import (
     _checks,
     _criteria,
     _event,
-    _history,
     _leaves,
     _predictors,
     _restore,
@@ -24,15 +23,17 @@ from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event
 from pdt_optax._history import History
 from pdt_optax._once import once_if
+from pdt_optax._ring import Ring
 from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._state import PDTState, PredictionReport
+from pdt_optax._streaming import Streaming
 from pdt_optax._verify import Verify
 
 
 def pdt(
     snapshot_every: int,
     *,
-    history: int = 5,
+    history: int | Streaming = 5,
     horizon: int = 5,
     start: int = 5,
     interval: int = 1,
@@ -65,16 +66,17 @@ def pdt(
     false, the updates of the optimizer pass bit for bit. The optimizer's own
     state is left alone.
 
-    The state holds `history` arrays for each parameter, sharded like it, and one
-    more with `rollback`. The update is not reverse-mode differentiable.
+    The state holds `history` arrays for each parameter, or ``rank + 1`` of a streaming
+    history, sharded like it, and one more with `rollback`. The update is not reverse-mode differentiable.
 
     Args:
       snapshot_every: optimizer steps in a snapshot period, the unit of time of
         all other arguments; an epoch in the paper.
-      history: snapshots kept and fitted, ``h >= 3``.
+      history: snapshots kept and fitted, ``h >= 3``; or a
+        :class:`pdt_optax.Streaming`: all snapshots are fitted, in a few directions.
       horizon: snapshots to predict ahead, ``tau >= 1``.
       start: the first prediction may come at the end of this period, counted
-        from 1, once `history` snapshots are held.
+        from 1, once `history` snapshots are held, or three seen.
       interval: least number of periods without a prediction between two.
       criteria: ``'paper'``: :math:`|D| \ge \tau |d|` for the displacement
         :math:`D = p_\tau - w(t-1)`, and every predicted step has the sign of
@@ -87,7 +89,8 @@ def pdt(
         :func:`pdt_optax.dmd`.
       svd_rank: rank of the DMD with PyDMD's meaning: -1 full, 0 Gavish-Donoho, a
         positive int, or a float in (0, 1) for the energy kept. None takes that
-        of the criteria: 0 for ``'reference'``, otherwise -1.
+        of the criteria: 0 for ``'reference'`` unless the history is streaming,
+        otherwise -1.
       scope: leaves that share one set of coefficients: ``'global'`` all,
         ``'leaf'`` each its own, or a tree of labels (a prefix of the parameters'
         tree) or a function from parameters to it, as in
@@ -152,9 +155,16 @@ def pdt(
       Wang et al., `Predictive Differential Training Guided by Training Dynamics
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
+    if not isinstance(history, Streaming):
+        _checks.check_int("history", history, 3)
+        history = Ring(history)
+    elif svd_rank == 0:
+        raise ValueError(
+            "`svd_rank` must not be 0 where `history` is a pdt_optax.Streaming, which does not hold "
+            "the singular values of all snapshots; got 0."
+        )
     for name, given, least in (
         ("snapshot_every", snapshot_every, 1),
-        ("history", history, 3),
         ("horizon", horizon, 1),
         ("start", start, 1),
         ("interval", interval, 0),
@@ -170,13 +180,13 @@ def pdt(
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
     blind = Candidates(
-        predictors=(_predictors.resolve(predictor, dmd.svd_rank),),
+        predictors=(history.resolve(predictor, dmd.svd_rank),),
         horizons=(horizon,),
         points=horizon,
         criterion=criterion,
-        spectrum=dmd,
+        spectrum=history.resolve("dmd", dmd.svd_rank),
     )
-    candidates = blind if verify is None else verify.candidates()
+    candidates = blind if verify is None else verify.candidates(history.resolve)
     greatest_horizon = max(candidates.horizons)
 
     def init_fn(params):
@@ -194,9 +204,9 @@ def pdt(
         """The updates with the jumps of the accepted coordinates, and a report."""
         columns, reach = held.basis(), state.pace.jump_horizon
         moves = _event.moves(weights, updates, columns)
-        oldest = _history.slot(state.snapshots_taken, history)
+        oldest = history.oldest(state.snapshots_taken)
         paths, usable, error, operators = _event.fit(
-            candidates, reach, columns, moves, oldest, *groups, axis_name=axis_name
+            candidates, reach, columns, moves, oldest, *groups, axis_name, held.stream
         )
         event = Event(
             weights,
@@ -252,10 +262,12 @@ def pdt(
             floats.of(state.anchor),
             tuple(map(floats.of, state.increments)),
             tuple(map(floats.of, state.scales)),
+            state.stream,
         )
         fallback = floats.of(state.fallback) if rollback else []
         period, pace = state.snapshots_taken, state.pace
-        oldest = _history.slot(period, history)
+        oldest = history.oldest(period)
+        groups = _leaves.groups(scope, params, floats)
 
         def arrive(updates):
             return list(map(_leaves.apply_update, weights, updates))
@@ -281,7 +293,7 @@ def pdt(
         predicts = (
             ends
             & ~returns
-            & (period >= max(start, history))
+            & (period >= max(start, history.least_snapshots))
             & ((state.predictions == 0) | (period - state.last_prediction > pace.jump_interval))
         )
         if rollback:
@@ -290,19 +302,22 @@ def pdt(
                 updates, held = carry
                 back = zip(fallback, weights, updates, strict=True)
                 updates = [(f - w).astype(u.dtype) for f, w, u in back]
-                return updates, held.replace_newest(arrive(updates), (oldest - 1) % (history - 1))
+                return updates, history.replace_newest(held, arrive(updates), oldest)
 
             moving, held = once_if(returns, restore, (moving, held))
             arrived = arrive(moving)
             fallback = once_if(predicts, lambda _: arrived, fallback)
-        groups = _leaves.groups(scope, params, floats)
         moving, report = once_if(
             predicts,
             lambda carry: predict(carry[0], weights, held, groups, state, value_after),
             (moving, state.report),
         )
         arrived = arrive(moving)
-        held = once_if(ends & ~returns, lambda held: held.push(arrived, oldest), held)
+        held = once_if(
+            ends & ~returns,
+            lambda held: history.push(held, arrived, oldest, groups, axis_name),
+            held,
+        )
         pace = pace._replace(jump_watched=pace.jump_watched | (predicts & (report.mask_ratio > 0)))
         if adaptive is not None:
             bad = regrets | (report.jump_candidate < 0)
@@ -319,6 +334,7 @@ def pdt(
             increments=tuple(map(floats.replace, state.increments, held.increments)),
             scales=tuple(map(floats.replace, state.scales, held.scales)),
             fallback=floats.replace(state.fallback, fallback) if rollback else None,
+            stream=held.stream,
             pace=pace,
             report=report,
         )

@@ -25,6 +25,8 @@ The predicted displacement from the newest snapshot after ``k`` snapshots is
 ``sum_j coefficients[k - 1, j] * B_j`` in the basis ``B`` of :class:`pdt_optax.Gram`.
 """
 
+Resolve = Callable[[str | Predictor, int | float], Predictor]
+
 
 @dataclasses.dataclass(frozen=True)
 class DMD:
@@ -44,8 +46,8 @@ class DMD:
                 f"int, or a float in (0, 1) (energy kept); got {rank!r}."
             )
 
-    def fit(self, gram: Gram) -> _dmd.Fit:
-        """The fitted model."""
+    def pairs(self, gram: Gram) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """`x`, `y` and `last` of :func:`pdt_optax._dmd.fit`."""
         history = gram.matrix.shape[-1]
         if self.affine:
             increments = np.eye(history, history - 1)
@@ -58,7 +60,11 @@ class DMD:
             x[-1, 1:] = y[-1, 1:] = 0.0
             last = rotation[-1]
         x, y, last = (jnp.asarray(a, gram.matrix.dtype) for a in (x, y, last))
-        return _dmd.fit(gram, x, y, last, svd_rank=self.svd_rank, exact=self.exact)
+        return x, y, last
+
+    def fit(self, gram: Gram) -> _dmd.Fit:
+        """The fitted model."""
+        return _dmd.fit(gram, *self.pairs(gram), svd_rank=self.svd_rank, exact=self.exact)
 
     def __call__(self, gram: Gram, horizon: int) -> jax.Array:
         return self.solve(gram, horizon)[0]
@@ -78,10 +84,12 @@ class DMD:
             model = self.fit(gram)
             coefficients = _dmd.displacements(model, horizon)
         if self.affine:
-            coefficients = jnp.cumsum(coefficients, axis=0) + last_increment()(gram, horizon)
+            _, y, last = self.pairs(gram)
+            coefficients = jnp.cumsum(coefficients, axis=0) + along(y @ last, horizon)
         operator = jnp.diag(model.kept.astype(model.change.dtype)) + model.change
-        missing = gram.matrix.shape[-1] - 1 - operator.shape[-1]
-        return coefficients, jnp.pad(operator, (0, missing))
+        rank = gram.matrix.shape[-1] - 1
+        missing = max(rank - operator.shape[-1], 0)
+        return coefficients, jnp.pad(operator, (0, missing))[:rank, :rank]
 
 
 def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
@@ -176,7 +184,7 @@ def linear() -> Predictor:
     def predict(gram: Gram, horizon: int) -> jax.Array:
         history = gram.matrix.shape[-1]
         slope = jnp.full(history, 1 / (history - 1), gram.matrix.dtype).at[-1].set(0)
-        return jnp.outer(_steps(gram, horizon), slope)
+        return along(slope, horizon)
 
     return predict
 
@@ -190,7 +198,7 @@ def last_increment() -> Predictor:
 
     def predict(gram: Gram, horizon: int) -> jax.Array:
         slope = jnp.zeros(gram.matrix.shape[-1], gram.matrix.dtype).at[-2].set(1)
-        return jnp.outer(_steps(gram, horizon), slope)
+        return along(slope, horizon)
 
     return predict
 
@@ -217,8 +225,9 @@ def average() -> Predictor:
     return predict
 
 
-def _steps(gram: Gram, horizon: int) -> jax.Array:
-    return jnp.arange(1, horizon + 1, dtype=gram.matrix.dtype)
+def along(slope: jax.Array, horizon: int) -> jax.Array:
+    """Coefficients ``(horizon, h)`` of a straight line with the slope ``(h,)`` a snapshot."""
+    return jnp.outer(jnp.arange(1, horizon + 1, dtype=slope.dtype), slope)
 
 
 def resolve(predictor: str | Predictor, svd_rank: int | float) -> Predictor:

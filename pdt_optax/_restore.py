@@ -11,6 +11,7 @@ _ARGUMENTS = {
     "fallback": "rollback",
     "operators": "scope",
     "scales": "history_dtype",
+    "stream": "history",
 }
 
 

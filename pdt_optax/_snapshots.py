@@ -29,7 +29,8 @@ def snapshots(opt_state: Any) -> list[Any]:
       floating-point are False.
 
     Raises:
-      ValueError: if `opt_state` holds no :class:`pdt_optax.PDTState`, or several.
+      ValueError: if `opt_state` holds no :class:`pdt_optax.PDTState`, or several, or one
+        of a :class:`pdt_optax.Streaming` history.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax, pdt_optax
@@ -44,6 +45,11 @@ def snapshots(opt_state: Any) -> list[Any]:
       [1. 2.] [0.5 1. ] [0.25 0.5 ]
     """
     state = find(opt_state)
+    if state.stream is not None:
+        raise ValueError(
+            "`opt_state` must hold snapshots, got one of history=pdt_optax.Streaming(...), which "
+            "keeps the newest alone: it is the `anchor` of the PDTState."
+        )
     floats = _leaves.FloatLeaves(state.anchor)
     newest = [leaf.astype(_leaves.compute_dtype(leaf)) for leaf in floats.of(state.anchor)]
     history = History(

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from pdt_optax import _history, _leaves, _storage
+from pdt_optax._ring import Ring
 from pdt_optax._schedule import Pace
+from pdt_optax._streaming import Stream, Streaming
 
 
 class PredictionReport(NamedTuple):
     """What the last prediction was like; zeros, `jump_candidate` -1, before the first.
 
     ``G`` is the number of groups of leaves (`scope`), ``L`` that of the leaves
-    that take part, ``h`` the history.
+    that take part, ``h`` the history, `rank` + 1 if it is streaming.
 
     Attributes:
       operators: shape ``(G, h-1, h-1)``, the DMD operators.
@@ -47,11 +49,15 @@ class PDTState(NamedTuple):
       last_prediction: int32, snapshot period of the last prediction; 0 if none.
       anchor: the newest snapshot, a tree like the parameters.
       increments: ``h - 1`` trees like the parameters, a ring: the increment to the n-th
-        snapshot after the initial parameters, from 0, is at place ``n % (h - 1)``.
+        snapshot after the initial parameters, from 0, is at place ``n % (h - 1)``. With
+        :class:`pdt_optax.Streaming` in their place the `rank` directions, of mean square 1
+        and orthogonal, or zero.
       scales: with an eight-bit `history_dtype` ``h - 1`` trees like the parameters, of
         bfloat16 scales for blocks of the increments' last axis; otherwise empty.
       fallback: with `rollback` the optimizer's result of before the last jump, a
         tree like the parameters; otherwise None.
+      stream: with :class:`pdt_optax.Streaming` what was seen, in coordinates of the
+        directions; otherwise None.
       pace: how far and how often is predicted now.
       report: of the last prediction; read by :func:`pdt_optax.metrics`.
     """
@@ -64,6 +70,7 @@ class PDTState(NamedTuple):
     increments: tuple[Any, ...]
     scales: tuple[Any, ...]
     fallback: Any
+    stream: Stream | None
     pace: Pace
     report: PredictionReport
 
@@ -71,7 +78,7 @@ class PDTState(NamedTuple):
 def init(
     params: Any,
     *,
-    history: int,
+    history: Ring | Streaming,
     dtype: Any,
     scope: Any,
     exclude: Any,
@@ -82,7 +89,7 @@ def init(
 
     Args:
       params: the parameters, arrays or :class:`jax.ShapeDtypeStruct`.
-      history: snapshots kept.
+      history: what kind it is.
       dtype: of the increments; None for that of the parameters.
       scope: leaves that share coefficients.
       exclude: leaves that are left out.
@@ -102,7 +109,7 @@ def init(
         return _leaves.float_tree(make, params, left_out)
 
     def per_increment(make):
-        return tuple(like_params(make) for _ in range(history - 1))
+        return tuple(like_params(make) for _ in range(history.places))
 
     return PDTState(
         pdt_count=jnp.zeros([], jnp.int32),
@@ -113,9 +120,10 @@ def init(
         increments=per_increment(lambda leaf: _history.no_increment(leaf, dtype)),
         scales=per_increment(_history.no_scales) if _storage.is_scaled(dtype) else (),
         fallback=like_params(_history.snapshot) if rollback else None,
+        stream=history.nothing_seen(num_groups, compute_dtype),
         pace=pace,
         report=PredictionReport(
-            operators=jnp.zeros((num_groups, history - 1, history - 1), compute_dtype),
+            operators=jnp.zeros((num_groups, history.places, history.places), compute_dtype),
             leaf_mask_ratio=jnp.zeros(len(floats), jnp.float32),
             mask_ratio=jnp.zeros([], jnp.float32),
             prediction_error=jnp.zeros([], jnp.float32),

@@ -81,13 +81,13 @@ class Verify:
             raise ValueError(f"`gain_share` must be in (0, 1], got {self.gain_share!r}.")
         self.candidates()
 
-    def candidates(self) -> Candidates:
-        """The candidates of an event."""
+    def candidates(self, resolve: _predictors.Resolve = _predictors.resolve) -> Candidates:
+        """The candidates of an event; `resolve` finds a predictor from its name and a rank."""
         criterion, rank = _criteria.resolve(self.criteria)
         return Candidates(
-            predictors=tuple(_predictors.resolve(p, rank) for p in self.predictors),
+            predictors=tuple(resolve(p, rank) for p in self.predictors),
             horizons=tuple(self.horizons),
             points=_PATH_POINTS,
             criterion=criterion,
-            spectrum=_predictors.dmd(rank),
+            spectrum=resolve("dmd", rank),
         )

@@ -27,6 +27,7 @@ BLIND = {"criteria": pdt_optax.accept_all()}
 SHORT_CONFIGS = [
     ("float32", {"history": 3, "horizon": 50} | BLIND),
     ("bfloat16", {"history": 5} | EVERYTHING),
+    ("float32", {"history": pdt_optax.Streaming(2), "scope": "leaf"} | EVERYTHING),
 ]
 LONG_CONFIGS = [
     ("float16", {"history": 5, "horizon": 5, "predictor": "affine_dmd"} | BLIND),
@@ -37,6 +38,8 @@ LONG_CONFIGS = [
     ("bfloat16", {"history": 12, "horizon": 50, "svd_rank": 2} | BLIND),
     ("float16", {"history": 3} | EVERYTHING),
     ("float32", {"history": 5} | EVERYTHING),
+    ("bfloat16", {"history": pdt_optax.Streaming(3), "horizon": 20} | BLIND),
+    ("float32", {"history": pdt_optax.Streaming(8, 1.0), "horizon": 50, "rollback": True} | BLIND),
 ]
 
 
@@ -93,6 +96,7 @@ def bits(array):
 @pytest.mark.parametrize(("dtype", "options"), SHORT_CONFIGS + LONG_CONFIGS * LONG)
 def test_hostile_histories(dtype, options):
     run, counted = make_run(options), []
+    steps = 3 + getattr(options["history"], "rank", options["history"])
 
     @settings(
         max_examples=5 if LONG else 2,
@@ -104,7 +108,7 @@ def test_hostile_histories(dtype, options):
     @given(seed=st.integers(0, 2**32 - 1))
     @example(seed=0)
     def check(seed):
-        start, moves = histories(np.random.default_rng(seed), options["history"] + 3, dtype)
+        start, moves = histories(np.random.default_rng(seed), steps, dtype)
         weights, updates, own, after, mask_ratio = map(np.asarray, run(start, moves))
         moves = np.asarray(moves)
         assert updates.dtype == moves.dtype

@@ -23,6 +23,7 @@ TRANSFORMS = {
     "blind": {"start": 3, "history": 3},
     "verified": {"start": 3, "history": 3, "verify": pdt_optax.Verify(horizons=(2, 5))},
     "rollback": {"start": 3, "history": 3, "rollback": True, "scope": "leaf"},
+    "streaming": {"start": 3, "history": pdt_optax.Streaming(2), "scope": "leaf"},
 }
 
 
@@ -95,7 +96,7 @@ def make_tx(transform):
 @pytest.mark.parametrize(
     ("layout", "transform"),
     [(layout, "blind") for layout in LAYOUTS]
-    + [("fsdp", "verified"), ("both", "verified"), ("both", "rollback")],
+    + [("fsdp", "verified"), ("both", "verified"), ("both", "rollback"), ("both", "streaming")],
 )
 def test_sharded_equals_unsharded(mesh, layout, transform):
     tx = make_tx(transform)
