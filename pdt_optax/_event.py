@@ -1,7 +1,7 @@
 """One event: fit the history, merge predictions into the updates, pick a candidate."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def fit(
     groups: list[int],
     num_groups: int,
     axis_name: AxisName,
-    stream: Stream | None = None,
+    stream: Stream | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Coefficients for each group of leaves, all from one sum over the coordinates.
 
@@ -82,7 +82,7 @@ def fit(
     gram = products[:, :-1, :-1]
     finite = jnp.isfinite(gram).all(axis=(1, 2))
     identity = jnp.eye(gram.shape[-1], dtype=gram.dtype)
-    grams = Gram(jnp.where(finite[:, None, None], gram, identity[None]), sizes)
+    grams: Any = Gram(jnp.where(finite[:, None, None], gram, identity[None]), sizes)
     if stream is not None:
         grams = StreamGram(*grams, stream)
     paths, first, operators = jax.vmap(candidates.fit, in_axes=(0, None))(grams, reach)

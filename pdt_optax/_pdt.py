@@ -67,7 +67,8 @@ def pdt(
     state is left alone.
 
     The state holds `history` arrays for each parameter, or ``rank + 1`` of a streaming
-    history, sharded like it, and one more with `rollback`. The update is not reverse-mode differentiable.
+    history, sharded like it, and one more with `rollback`. The update is not
+    reverse-mode differentiable.
 
     Args:
       snapshot_every: optimizer steps in a snapshot period, the unit of time of
@@ -155,14 +156,6 @@ def pdt(
       Wang et al., `Predictive Differential Training Guided by Training Dynamics
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
-    if not isinstance(history, Streaming):
-        _checks.check_int("history", history, 3)
-        history = Ring(history)
-    elif svd_rank == 0:
-        raise ValueError(
-            "`svd_rank` must not be 0 where `history` is a pdt_optax.Streaming, which does not hold "
-            "the singular values of all snapshots; got 0."
-        )
     for name, given, least in (
         ("snapshot_every", snapshot_every, 1),
         ("horizon", horizon, 1),
@@ -170,6 +163,16 @@ def pdt(
         ("interval", interval, 0),
     ):
         _checks.check_int(name, given, least)
+    if isinstance(history, Streaming):
+        if svd_rank == 0:
+            raise ValueError(
+                "`svd_rank` must not be 0 where `history` is a pdt_optax.Streaming, which holds no "
+                "singular values of the snapshots; got 0."
+            )
+        kind = history
+    else:
+        _checks.check_int("history", history, 3)
+        kind = Ring(history)
     _checks.check_optional("verify", verify, Verify)
     _checks.check_optional("adaptive", adaptive, Adaptive)
     _storage.check_dtype("history_dtype", history_dtype)
@@ -180,19 +183,19 @@ def pdt(
     criterion, preset_rank = _criteria.resolve(criteria)
     dmd = _predictors.dmd(preset_rank if svd_rank is None else svd_rank)
     blind = Candidates(
-        predictors=(history.resolve(predictor, dmd.svd_rank),),
+        predictors=(kind.resolve(predictor, dmd.svd_rank),),
         horizons=(horizon,),
         points=horizon,
         criterion=criterion,
-        spectrum=history.resolve("dmd", dmd.svd_rank),
+        spectrum=kind.resolve("dmd", dmd.svd_rank),
     )
-    candidates = blind if verify is None else verify.candidates(history.resolve)
+    candidates = blind if verify is None else verify.candidates(kind.resolve)
     greatest_horizon = max(candidates.horizons)
 
     def init_fn(params):
         return _state.init(
             params,
-            history=history,
+            history=kind,
             dtype=history_dtype,
             scope=scope,
             exclude=exclude,
@@ -204,9 +207,16 @@ def pdt(
         """The updates with the jumps of the accepted coordinates, and a report."""
         columns, reach = held.basis(), state.pace.jump_horizon
         moves = _event.moves(weights, updates, columns)
-        oldest = history.oldest(state.snapshots_taken)
+        oldest = kind.oldest(state.snapshots_taken)
         paths, usable, error, operators = _event.fit(
-            candidates, reach, columns, moves, oldest, *groups, axis_name, held.stream
+            candidates,
+            reach,
+            columns,
+            moves,
+            oldest,
+            *groups,
+            axis_name=axis_name,
+            stream=held.stream,
         )
         event = Event(
             weights,
@@ -266,7 +276,7 @@ def pdt(
         )
         fallback = floats.of(state.fallback) if rollback else []
         period, pace = state.snapshots_taken, state.pace
-        oldest = history.oldest(period)
+        oldest = kind.oldest(period)
         groups = _leaves.groups(scope, params, floats)
 
         def arrive(updates):
@@ -293,7 +303,7 @@ def pdt(
         predicts = (
             ends
             & ~returns
-            & (period >= max(start, history.least_snapshots))
+            & (period >= max(start, kind.least_snapshots))
             & ((state.predictions == 0) | (period - state.last_prediction > pace.jump_interval))
         )
         if rollback:
@@ -302,7 +312,7 @@ def pdt(
                 updates, held = carry
                 back = zip(fallback, weights, updates, strict=True)
                 updates = [(f - w).astype(u.dtype) for f, w, u in back]
-                return updates, history.replace_newest(held, arrive(updates), oldest)
+                return updates, kind.replace_newest(held, arrive(updates), oldest)
 
             moving, held = once_if(returns, restore, (moving, held))
             arrived = arrive(moving)
@@ -315,7 +325,7 @@ def pdt(
         arrived = arrive(moving)
         held = once_if(
             ends & ~returns,
-            lambda held: history.push(held, arrived, oldest, groups, axis_name),
+            lambda held: kind.push(held, arrived, oldest, groups, axis_name),
             held,
         )
         pace = pace._replace(jump_watched=pace.jump_watched | (predicts & (report.mask_ratio > 0)))

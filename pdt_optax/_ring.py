@@ -50,8 +50,6 @@ class Ring:
         del groups, axis_name
         return held.push(newest, oldest)
 
-    def replace_newest(
-        self, held: History, newest: list[jax.Array], oldest: jax.Array
-    ) -> History:
+    def replace_newest(self, held: History, newest: list[jax.Array], oldest: jax.Array) -> History:
         """Puts `newest` in the place of the newest snapshot."""
         return held.replace_newest(newest, (oldest - 1) % self.places)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from pdt_optax import _history, _leaves, _storage
 from pdt_optax._ring import Ring
 from pdt_optax._schedule import Pace
-from pdt_optax._streaming import Stream, Streaming
+from pdt_optax._streaming import Streaming
 
 
 class PredictionReport(NamedTuple):
@@ -70,7 +70,7 @@ class PDTState(NamedTuple):
     increments: tuple[Any, ...]
     scales: tuple[Any, ...]
     fallback: Any
-    stream: Stream | None
+    stream: Any
     pace: Pace
     report: PredictionReport
 

@@ -150,9 +150,7 @@ class Streaming:
             held = held.with_increment(k, list(direction))
         return held._replace(anchor=newest, stream=stream)
 
-    def replace_newest(
-        self, held: History, newest: list[jax.Array], oldest: jax.Array
-    ) -> History:
+    def replace_newest(self, held: History, newest: list[jax.Array], oldest: jax.Array) -> History:
         """Puts `newest` in the place of the newest snapshot; what was seen remains."""
         del oldest
         return held._replace(anchor=newest, stream=held.stream.without_last())

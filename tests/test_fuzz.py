@@ -27,7 +27,7 @@ BLIND = {"criteria": pdt_optax.accept_all()}
 SHORT_CONFIGS = [
     ("float32", {"history": 3, "horizon": 50} | BLIND),
     ("bfloat16", {"history": 5} | EVERYTHING),
-    ("float32", {"history": pdt_optax.Streaming(2), "scope": "leaf"} | EVERYTHING),
+    ("float32", {"history": pdt_optax.Streaming(2), "horizon": 20, "scope": "leaf"} | BLIND),
 ]
 LONG_CONFIGS = [
     ("float16", {"history": 5, "horizon": 5, "predictor": "affine_dmd"} | BLIND),
@@ -38,7 +38,7 @@ LONG_CONFIGS = [
     ("bfloat16", {"history": 12, "horizon": 50, "svd_rank": 2} | BLIND),
     ("float16", {"history": 3} | EVERYTHING),
     ("float32", {"history": 5} | EVERYTHING),
-    ("bfloat16", {"history": pdt_optax.Streaming(3), "horizon": 20} | BLIND),
+    ("bfloat16", {"history": pdt_optax.Streaming(3)} | EVERYTHING),
     ("float32", {"history": pdt_optax.Streaming(8, 1.0), "horizon": 50, "rollback": True} | BLIND),
 ]
 
