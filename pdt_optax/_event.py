@@ -84,7 +84,7 @@ def fit(
     identity = jnp.eye(gram.shape[-1], dtype=gram.dtype)
     grams: Any = Gram(jnp.where(finite[:, None, None], gram, identity[None]), sizes)
     if stream is not None:
-        grams = StreamGram(*grams, stream)
+        grams = StreamGram(grams.matrix, sizes, stream)
     paths, first, operators = jax.vmap(candidates.fit, in_axes=(0, None))(grams, reach)
     usable = finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
     error = _relative_error(products, first)
