@@ -97,6 +97,20 @@ STUDIES: Mapping[str, Study] = {
             for number in (256, 512)
         },
     },
+    # A history of few directions that has seen all snapshots, on the seeds that explore.
+    "verified_streaming": {
+        name: (
+            *_WORKLOADS[name],
+            f"--learning_rate={_TUNED[name][0]}",
+            "--seeds=1,2",
+            "--baseline",
+            "--pdt",
+            "--pdt_verify",
+            "--pdt_criteria=",
+            "--pdt_streaming_ranks=2,4",
+        )
+        for name in ("fcn_sgd", "fcn_adam")
+    },
     # After Figs. 2, 5 and 6 of the paper: what happens without the mask, without intervals, and
     # with switching on the validation loss in the place of both.
     "failures": {
@@ -112,6 +126,8 @@ TITLES: Mapping[str, str] = {
     "SGD at the customary learning rate 0.01.",
     "tuning": "Learning rates tried on seeds 1 and 2, which are in no other table.",
     "verified": "Verified jumps on tuned baselines, beside a schedule cut short.",
+    "verified_streaming": "Verified jumps from the last five snapshots, and from all of them in "
+    "two and in four directions, on seeds 1 and 2.",
     "failures": "What happens without the mask, without intervals, and with switching on the "
     "validation loss (after Figs. 2, 5 and 6 of the paper).",
     "controls": "Do the simplest methods gain as much? Linear extrapolation under the same mask, a "
