@@ -12,7 +12,7 @@ from jax.experimental.custom_partitioning import (
     custom_partitioning,
 )
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 AxisName = str | tuple[str, ...] | None
 _Columns = list[list[jax.Array]]
@@ -107,12 +107,14 @@ def _partitioned(local: Callable[..., jax.Array], whole: Callable[..., jax.Array
         dividing = tuple(n for n in mesh.axis_names if any(n in axes for axes in used))
 
         def sums(columns):
-            parts = [
-                _once(local(column), [n for n in dividing if n not in axes])
-                for column, axes in zip(columns, used, strict=True)
-            ]
-            stacked = jnp.stack(parts)
-            return jax.lax.psum(stacked, dividing) if dividing else stacked
+            # The mesh of the program may be the context here, but a part knows no mesh.
+            with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+                parts = [
+                    _once(local(column), [n for n in dividing if n not in axes])
+                    for column, axes in zip(columns, used, strict=True)
+                ]
+                stacked = jnp.stack(parts)
+                return jax.lax.psum(stacked, dividing) if dividing else stacked
 
         return mesh, sums, NamedSharding(mesh, PartitionSpec()), (shardings,)
 
