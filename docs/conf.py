@@ -1,5 +1,7 @@
 """Sphinx configuration; `make docs` builds the pages, and nothing in them needs a network."""
 
+import pathlib
+
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
@@ -10,6 +12,10 @@ project = "pdt_optax"
 author = "The pdt_optax authors"
 version = release = pdt_optax.__version__
 html_title = f"pdt_optax {version}"
+
+notebooks = pathlib.Path(__file__).parent / "notebooks"
+if not notebooks.exists():  # Pages must lie in this folder.
+    notebooks.symlink_to("../notebooks")
 
 extensions = [
     "myst_nb",

@@ -93,11 +93,14 @@ def paths(
 
 
 @_styled
-def errors_by_horizon(errors: Mapping[str, np.ndarray]) -> Figure:
-    """Median prediction error against the horizon, a line for each leaf.
+def errors_by_horizon(
+    errors: Mapping[str, np.ndarray], title: str = "prediction error"
+) -> Figure:
+    """Median prediction error against the horizon, a line for each leaf; drawn up to 3.
 
     Args:
       errors: leaf -> errors, ``(starts, horizon)``, nan where unknown.
+      title: what is shown.
     """
     figure = _figure(8, 4.2)
     axes = figure.subplots()
@@ -107,8 +110,7 @@ def errors_by_horizon(errors: Mapping[str, np.ndarray]) -> Figure:
         median = np.nanmedian(values[:, known], axis=0)
         axes.plot(horizons[known], median, color=color, label=leaf, marker="o", markersize=3)
     axes.axhline(1, color=COLORS["base"], linestyle=(0, (4, 3)), linewidth=1)
-    axes.set(title="prediction error", xlabel="snapshots ahead", yscale="log")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set(title=title, xlabel="snapshots ahead", ylim=(0, min(3, axes.get_ylim()[1])))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     note = "Median over starting points, in units of the true displacement. Dashed: no move at all."
     figure.supxlabel(note, x=0.01, ha="left", size=9)
@@ -194,7 +196,8 @@ def curves(
     axes.set(title=title, xlabel=time)
     if log:
         axes.set_yscale("log")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    if len(lines) > 1:
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

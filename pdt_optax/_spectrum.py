@@ -136,8 +136,11 @@ def spectral_distance(first: Any, second: Any) -> float:
             f"{len(sets[1])}."
         )
     costs = np.abs(sets[0][:, None] - sets[1][None])
-    matched = optax.assignment.hungarian_algorithm(jnp.asarray(costs))
+    matched = _match(jnp.asarray(costs))
     return float(costs[matched].mean())
+
+
+_match = jax.jit(optax.assignment.hungarian_algorithm)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "num_groups", "predictor"))
