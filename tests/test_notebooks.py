@@ -17,7 +17,11 @@ def execute(path):
     """Runs all cells in a kernel that finds the packages of this clone first."""
     notebook = nbformat.read(path, as_version=4)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TF_CPP_MIN_LOG_LEVEL": "3",  # No alarm in the outputs where XLA has to wait.
+    }
     with tempfile.TemporaryDirectory() as folder:  # Sockets on disk: no ports are opened.
         kernel = AsyncKernelManager(
             kernel_name="python3", transport="ipc", connection_file=f"{folder}/kernel.json"
