@@ -93,9 +93,7 @@ def paths(
 
 
 @_styled
-def errors_by_horizon(
-    errors: Mapping[str, np.ndarray], title: str = "prediction error"
-) -> Figure:
+def errors_by_horizon(errors: Mapping[str, np.ndarray], title: str = "prediction error") -> Figure:
     """Median prediction error against the horizon, a line for each leaf; drawn up to 3.
 
     Args:
