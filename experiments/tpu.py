@@ -27,7 +27,7 @@ import jax
 import optax
 
 from experiments import cli, compiled, records, sharded, slices
-from experiments.slices import CASES, IRE, LINKS, NONE, SIZES, Case
+from experiments.slices import CASES, IRE, LINKS, NONE, OFFLOAD, SIZES, Case
 import pdt_optax
 
 _ONLY = flags.DEFINE_multi_enum("only", None, [str(case) for case in CASES], "Cases; all if none.")
@@ -121,6 +121,7 @@ def compile_case(case: Case, link: str, *, scan: bool, update_only: bool) -> dic
         remat=case.remat,
         scan=scan,
         update_only=update_only,
+        offload=link == OFFLOAD,
     )
     params = jax.tree.leaves(step.arguments[0])
     row = {
@@ -152,7 +153,7 @@ def _link(name: str, scope: Any) -> Callable[[sharded.Apply], optax.GradientTran
             warmup_steps=1000,
             curvature_fn=pdt_optax.sampled_label_fisher(apply, jax.random.key(0)),
         )
-    link = pdt_optax.pdt(1000, scope=scope, history_dtype=name)
+    link = pdt_optax.pdt(1000, scope=scope, history_dtype=None if name == OFFLOAD else name)
     return lambda _: link
 
 

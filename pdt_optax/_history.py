@@ -60,14 +60,16 @@ class History(NamedTuple):
         """That at place `k` of the ring, in compute precision."""
         dtypes = map(compute_dtype, self.anchor)
         scales = self.scales[k] if self.scales else [None] * len(self.anchor)
-        return list(map(_storage.decode, self.increments[k], scales, dtypes))
+        stored = map(_on_device, self.increments[k])
+        return list(map(_storage.decode, stored, scales, dtypes))
 
     def with_increment(self, k: int, increment: _Leaves) -> "History":
         """Stores that at place `k`."""
         dtypes = [stored.dtype for stored in self.increments[k]]
         stored, scales = zip(*map(_storage.encode, increment, dtypes), strict=True)
+        stored = list(map(_beside, stored, self.increments[k]))
         return self._replace(
-            increments=_replaced(self.increments, k, list(stored)),
+            increments=_replaced(self.increments, k, stored),
             scales=_replaced(self.scales, k, list(scales)) if self.scales else (),
         )
 
@@ -91,6 +93,18 @@ def slot(snapshots_taken: jax.Array, history: int) -> jax.Array:
 
 def _replaced(entries: tuple[_Leaves, ...], k: int, new: _Leaves) -> tuple[_Leaves, ...]:
     return (*entries[:k], new, *entries[k + 1 :])
+
+
+def _on_device(stored: jax.Array) -> jax.Array:
+    """The array, fetched if it lies in the host's memory."""
+    is_there = jax.typeof(stored).memory_space != jax.memory.Space.Host
+    return stored if is_there else jax.device_put(stored, jax.memory.Space.Device)
+
+
+def _beside(new: jax.Array, old: jax.Array) -> jax.Array:
+    """`new` in the memory where `old` lies."""
+    is_there = jax.typeof(old).memory_space != jax.memory.Space.Host
+    return new if is_there else jax.device_put(new, jax.memory.Space.Host)
 
 
 def snapshot(leaf: Any) -> jax.Array:

@@ -7,8 +7,12 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import optax
 
+from pdt_optax._state import PDTState
 
-def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
+_HOST = "pinned_host"
+
+
+def state_shardings(tx: optax.GradientTransformation, params: Any, *, offload: bool = False) -> Any:
     """Shardings of the state of an optimizer, for ``jit``'s ``out_shardings``.
 
     What the state holds for each parameter, PDT's history included, is sharded like
@@ -18,12 +22,15 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
       tx: any optax transformation.
       params: arrays or :class:`jax.ShapeDtypeStruct`, all with a
         :class:`jax.sharding.NamedSharding`.
+      offload: whether the increments of PDT's history lie in the pinned memory of the
+        host. ``update`` fetches them for a prediction, and one at a time for a snapshot.
 
     Returns:
       A tree of shardings like ``tx.init(params)``.
 
     Raises:
-      ValueError: if there are no parameters, or one has no ``NamedSharding``.
+      ValueError: if there are no parameters, one has no ``NamedSharding``, or to offload a
+        device has no pinned memory of a host.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax, pdt_optax
@@ -47,12 +54,13 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
                 "`params` must have a jax.sharding.NamedSharding on every leaf, got "
                 f"{sharding!r} at {jax.tree_util.keystr(path) or 'the root'}."
             )
-    replicated = NamedSharding(leaves[0][1].sharding.mesh, PartitionSpec())
+    mesh = leaves[0][1].sharding.mesh
+    replicated = NamedSharding(mesh, PartitionSpec())
 
     def is_masked(leaf):
         return isinstance(leaf, optax.MaskedNode)
 
-    return optax.tree.map_params(
+    shardings = optax.tree.map_params(
         tx,
         lambda leaf, param: leaf if is_masked(leaf) else _fitted(param.sharding, leaf.shape),
         jax.eval_shape(tx.init, params),
@@ -60,6 +68,29 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
         transform_non_params=lambda _: replicated,
         is_leaf=is_masked,
     )
+    return _offloaded(shardings, mesh) if offload else shardings
+
+
+def _offloaded(shardings: Any, mesh: Any) -> Any:
+    """The same, the increments of PDT's history in the memory of the host."""
+    try:
+        NamedSharding(mesh, PartitionSpec(), memory_kind=_HOST)
+    except ValueError as error:
+        raise ValueError(
+            f"`offload` must be False where a device has no {_HOST} memory, got True: {error}"
+        ) from None
+
+    def offloaded(node: Any) -> Any:
+        if not isinstance(node, PDTState):
+            return node
+        on_host = [jax.tree.map(_on_host, increment) for increment in node.increments]
+        return node._replace(increments=tuple(on_host))
+
+    return jax.tree.map(offloaded, shardings, is_leaf=lambda node: isinstance(node, PDTState))
+
+
+def _on_host(sharding: NamedSharding) -> NamedSharding:
+    return sharding.with_memory_kind(_HOST)
 
 
 def _fitted(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:

@@ -215,3 +215,38 @@ def test_state_of_eight_bits_is_sharded_where_the_mesh_divides_it(mesh):
         pdt_optax.pdt(1, exclude={"wide": True, "narrow": False}), params
     )
     assert excluded.anchor["wide"].is_fully_replicated
+
+
+def test_offloaded_equals_not_offloaded(mesh):
+    """Bit for bit; increments stay in the memory of the host, all else in that of the devices."""
+    params, trained = place(mesh, "both"), []
+    tx = pdt_optax.pdt(1, start=3, history=3, criteria=pdt_optax.path_sign())
+
+    def step(params, state):
+        moves = jax.tree.map(lambda p: -0.1 * jnp.sin(2 * p), params)
+        updates, state = tx.update(moves, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for offload in (False, True):
+        shardings = pdt_optax.state_shardings(tx, params, offload=offload)
+        with jax.set_mesh(mesh):
+            state = jax.jit(tx.init, out_shardings=shardings)(params)
+            results = jax.tree.map(lambda p: p.sharding, params), shardings
+            program = jax.jit(step, donate_argnums=1, out_shardings=results)
+            weights = params
+            for _ in range(6):
+                weights, state = program(weights, state)
+        trained.append((weights, state, pdt_optax.snapshots(state)))
+        for name, leaf in jax.tree.leaves_with_path(state._replace(increments=())):
+            assert leaf.sharding.memory_kind == "device", name
+        for leaf in jax.tree.leaves(state.increments):
+            assert leaf.sharding.memory_kind == ("pinned_host" if offload else "device")
+    assert pdt_optax.metrics(state).mask_ratio > 0
+    chex.assert_trees_all_equal(*jax.device_get(trained))
+
+
+def test_offload_needs_pinned_memory(monkeypatch):
+    params = place(jax.make_mesh((8, 1), ("x", "y")), "data")
+    monkeypatch.setattr("pdt_optax._sharding._HOST", "no such")
+    with pytest.raises(ValueError, match="`offload` must be False where a device has no no such"):
+        pdt_optax.state_shardings(pdt_optax.pdt(1), params, offload=True)
