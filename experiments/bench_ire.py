@@ -65,7 +65,8 @@ def _program(arm: language.Arm):
             carry[:] = step(*carry)
         jax.block_until_ready(carry)
 
-    interval()
+    for _ in range(-(-task.recipe.warmup_steps // INTERVAL)):
+        interval()
     return interval
 
 

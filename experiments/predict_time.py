@@ -34,7 +34,13 @@ _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of network, data and
 _SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", lower_bound=256)
 _MAX_STEPS = flags.DEFINE_integer("max_steps", 4000, "Steps predicted at most.", lower_bound=1)
 _LOSSES = flags.DEFINE_multi_enum("loss", LOSSES, LOSSES, "Losses of the fine-tuning.")
-_LINEARIZATIONS = flags.DEFINE_list("linearizations", ["1", "6"], "One prediction each.")
+_LINEARIZATIONS = flags.DEFINE_list("linearizations", ["1", "2"], "One prediction each.")
+_COTANGENTS = flags.DEFINE_integer(
+    "num_cotangents", 1, "Gradients an example from which a kernel is made.", lower_bound=1
+)
+_MAX_SAMPLES = flags.DEFINE_integer(
+    "max_samples", None, "Digits from which is predicted; by default all.", lower_bound=2
+)
 _TRAIN = flags.DEFINE_bool("train", True, "Also train, and show the error.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/predict_time", "Folder of records and picture.")
 UNSTABLE = Setting(1.2, 0.0, 64)
@@ -55,7 +61,8 @@ def main() -> None:
     """Runs the program."""
     run_dir = pathlib.Path(_RUN_DIR.value)
     try:
-        records.resume(run_dir, {flag.name: flag.value for flag in (_SAMPLES, _MAX_STEPS)})
+        settings = _SAMPLES, _MAX_STEPS, _COTANGENTS, _MAX_SAMPLES
+        records.resume(run_dir, {flag.name: flag.value for flag in settings})
     except (OSError, ValueError) as error:
         sys.exit(f"flag --run_dir: {error}")
     done = {_identity(row) for row in records.read_rows(run_dir)}
@@ -98,8 +105,12 @@ def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(str(row.get(name)) for name in names)
 
 
+def _task(case: Case) -> fine_tuning.Task:
+    return fine_tuning.task(case.start, case.seed, _SAMPLES.value, _COTANGENTS.value)
+
+
 def _predict(case: Case, linearizations: int) -> dict[str, Any]:
-    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
+    task = _task(case)
     setting = case.setting
     start = time.perf_counter()
     prediction = pdt_optax.predict_training_time(
@@ -112,7 +123,9 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
         batch_size=setting.batch_size,
         max_steps=_MAX_STEPS.value,
         relative=min(THRESHOLDS),
-        kernel=task.kernel,
+        kernel=task.kernel if _MAX_SAMPLES.value is None else task.kernel.form,
+        num_cotangents=_COTANGENTS.value,
+        max_samples=_MAX_SAMPLES.value,
         linearizations=linearizations,
         key=jax.random.key(case.seed + 100),
     )
@@ -126,7 +139,7 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
 
 
 def _train(case: Case) -> dict[str, Any]:
-    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
+    task = _task(case)
     setting = case.setting
     batches = pdt_optax.sample_batches(
         jax.random.key(case.seed),

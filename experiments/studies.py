@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from experiments.ire_studies import IRE_STUDIES
 from experiments.paper_studies import PAPER_STUDIES
 
 Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
@@ -118,6 +119,7 @@ STUDIES: Mapping[str, Study] = {
         "every_epoch": (*_FAILING, "--pdt_interval=0", "--pdt_criteria=paper"),
         "switching": (*_FAILING, "--pdt_criteria=paper", "--pdt_switching"),
     },
+    **IRE_STUDIES,
     **PAPER_STUDIES,
 }
 
@@ -130,6 +132,7 @@ TITLES: Mapping[str, str] = {
     "two and in four directions, on seeds 1 and 2.",
     "failures": "What happens without the mask, without intervals, and with switching on the "
     "validation loss (after Figs. 2, 5 and 6 of the paper).",
+    "ire_tuning": "Learning rates of implicit regularization enhancement, tried on seeds 1 and 2.",
     "controls": "Do the simplest methods gain as much? Linear extrapolation under the same mask, a "
     "random mask of equal ratio, no mask, averages, lookahead, schedule-free, a retuned rate, a "
     "shorter schedule.",

@@ -1,6 +1,8 @@
 """Stochastic gradient descent of the linearised network, in function space, for any loss."""
 
+from collections.abc import Sequence
 import functools
+import itertools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -24,19 +26,17 @@ _COLUMNS = {2: "ji,ja->ia", 3: "aji,ja->ia", 4: "jbia,jb->ia"}
 class Vector(NamedTuple):
     r"""A direction in the space of weights, by its image and its coordinates.
 
-    It is :math:`J^\top g + s w_0 + k v_0` with the initial weights and velocity.
+    It is :math:`J^\top g + s w_0` with the initial weights.
 
     Attributes:
       image: the change of the outputs along it, ``(N, C)``.
       samples: ``g``, ``(N, C)``.
       weights: ``s``.
-      velocity: ``k``.
     """
 
     image: jax.Array
     samples: jax.Array
     weights: jax.Array
-    velocity: jax.Array
 
 
 class Trajectory(NamedTuple):
@@ -47,14 +47,12 @@ class Trajectory(NamedTuple):
       accuracy: the same, None if the targets are not classes.
       outputs: after the last step, ``(N, C)`` float64.
       weights: where the weights are then.
-      velocity: the momentum buffer then.
     """
 
     loss: np.ndarray
     accuracy: np.ndarray | None
     outputs: np.ndarray
     weights: Vector
-    velocity: Vector
 
 
 def sample_batches(
@@ -83,7 +81,7 @@ def sample_batches(
 
 
 def function_space_sgd(
-    kernel: EmpiricalKernel,
+    kernel: EmpiricalKernel | Sequence[EmpiricalKernel],
     outputs: Any,
     targets: Any,
     *,
@@ -96,9 +94,8 @@ def function_space_sgd(
     weight_decay: float = 0.0,
     decoupled: bool = False,
     origin: Any = None,
-    velocity: Any = None,
+    kernel_losses: Sequence[float] = (),
     stop_below: float = -math.inf,
-    start: int = 0,
 ) -> Trajectory:
     r"""Trains the linearised network without its weights.
 
@@ -113,8 +110,9 @@ def function_space_sgd(
     ``N`` rows with the batch. Computed on the CPU in float64.
 
     Args:
-      kernel: of the network at its initial parameters.
-      outputs: of the network there, ``(N, C)``.
+      kernel: of the network at its initial parameters; or several of one form, where it
+        moves.
+      outputs: of the network at its initial parameters, ``(N, C)``.
       targets: what the loss takes, ``(N, ...)``; class numbers, or one row an example.
       loss: ``'mse'``, half the squared distance; ``'softmax_cross_entropy'``; or a
         differentiable function ``(outputs, target) -> scalar`` of one example. Losses are
@@ -128,10 +126,10 @@ def function_space_sgd(
       weight_decay: as in :func:`pdt_optax.mse_curve`.
       decoupled: as in :func:`pdt_optax.mse_curve`.
       origin: as in :func:`pdt_optax.mse_curve`.
-      velocity: change of the outputs along the initial momentum buffer, ``(N, C)``; None
-        for zero.
+      kernel_losses: with several kernels, the positive and falling losses to which they
+        belong; between two of them, the kernel is interpolated linearly in the logarithm
+        of the loss.
       stop_below: the loss at which to stop.
-      start: step of the schedule to start at.
 
     Returns:
       The losses and what is reached.
@@ -153,7 +151,10 @@ def function_space_sgd(
     optimizer = SGD(learning_rate, momentum, nesterov, weight_decay, decoupled)
     loss = _losses.resolve(loss)
     outputs = np.asarray(outputs, np.float64)
-    check_fit(kernel, outputs, "outputs")
+    kernels = [kernel] if isinstance(kernel, EmpiricalKernel) else list(kernel)
+    for each in kernels:
+        check_fit(each, outputs, "outputs")
+    _check_losses(kernel_losses, kernels)
     targets = _losses.resolve_targets(loss, outputs, targets)
     if not is_int(steps, 1):
         raise ValueError(f"`steps` must be an int of at least 1, got {steps!r}.")
@@ -164,17 +165,17 @@ def function_space_sgd(
     zeros = np.zeros_like(outputs)
     double = functools.partial(jnp.asarray, dtype=np.float64)
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        state = (
-            jnp.asarray(outputs),
-            Vector(*map(double, (zeros if origin is None else origin, zeros, 1.0, 0.0))),
-            Vector(*map(double, (zeros if velocity is None else velocity, zeros, 0.0, 1.0))),
-        )
         losses, accuracy, end, done = _run(
-            kernel.matrix,
+            [each.matrix for each in kernels],
+            np.log(np.asarray(kernel_losses or [1.0], np.float64)),
             targets,
             _losses.classes(targets, outputs),
-            state,
-            _padded(optimizer.rates(start + steps)[start:]),
+            (
+                jnp.asarray(outputs),
+                Vector(*map(double, (zeros if origin is None else origin, zeros, 1.0))),
+                Vector(*map(double, (zeros, zeros, 0.0))),
+            ),
+            _padded(optimizer.rates(steps)),
             None if batches is None else _padded(batches),
             steps,
             stop_below,
@@ -182,13 +183,21 @@ def function_space_sgd(
             optimizer=SGD(1.0, momentum, nesterov, weight_decay, decoupled),
         )
         kept = int(done) + 1
-        outputs, weights, velocity = jax.tree.map(np.asarray, end)
+        outputs, weights, _ = jax.tree.map(np.asarray, end)
         return Trajectory(
             np.asarray(losses)[:kept],
             None if accuracy is None else np.asarray(accuracy)[:kept],
             outputs,
             weights,
-            velocity,
+        )
+
+
+def _check_losses(losses: Sequence[float], kernels: Sequence[EmpiricalKernel]) -> None:
+    falls = all(0 < b < a < math.inf for a, b in itertools.pairwise(losses))
+    if len(losses) != (len(kernels) if len(kernels) > 1 else 0) or not falls:
+        raise ValueError(
+            "`kernel_losses` must be a positive loss for each of several kernels, each below the "
+            f"one before; got {losses!r} for {len(kernels)} kernels."
         )
 
 
@@ -199,32 +208,53 @@ def _padded(values: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "optimizer"))
-def _run(matrix, targets, labels, state, rates, batches, steps, stop_below, *, loss, optimizer):
+def _run(
+    matrices,
+    log_losses,
+    targets,
+    labels,
+    state,
+    rates,
+    batches,
+    steps,
+    stop_below,
+    *,
+    loss,
+    optimizer,
+):
     gradient = jax.vmap(jax.grad(loss))
 
     def mean_loss(outputs):
         return _losses.mean(loss, outputs, targets)
 
-    def ascent(outputs, step):
+    def shares(current_loss):
+        """How much of each kernel: those of the losses above and below, the others 0."""
+        numbers = jnp.arange(len(matrices), dtype=log_losses.dtype)
+        log_loss = jnp.log(jnp.maximum(current_loss, jnp.finfo(log_losses.dtype).tiny))
+        place = jnp.interp(-log_loss, -log_losses, numbers)
+        return jnp.maximum(1 - jnp.abs(numbers - place), 0)
+
+    def ascent(outputs, step, current_loss):
         """The gradient of the batch, as a vector."""
         if batches is None:
-            g = gradient(outputs, targets) / len(targets)
-            image = jnp.einsum(_COLUMNS[matrix.ndim], matrix, g)
-            samples = g
+            samples = g = gradient(outputs, targets) / len(targets)
+            chosen = matrices
         else:
             batch = batches[step]
             g = gradient(outputs[batch], targets[batch]) / len(batch)
-            rows = matrix[:, batch] if matrix.ndim == 3 else matrix[batch]
-            image = jnp.einsum(_COLUMNS[matrix.ndim], rows, g)
             samples = jnp.zeros_like(outputs).at[batch].add(g)
-        return Vector(image, samples, jnp.zeros(()), jnp.zeros(()))
+            chosen = [m[:, batch] if m.ndim == 3 else m[batch] for m in matrices]
+        images = [jnp.einsum(_COLUMNS[rows.ndim], rows, g) for rows in chosen]
+        if len(images) > 1:
+            images = list(map(jnp.multiply, shares(current_loss), images))
+        return Vector(sum(images[1:], images[0]), samples, jnp.zeros(()))
 
     def add(a, factor, b):
         return jax.tree.map(lambda x, y: x + factor * y, a, b)
 
     def body(carry):
         step, (outputs, weights, velocity), losses, accuracy = carry
-        g = ascent(outputs, step)
+        g = ascent(outputs, step, losses[step])
         if optimizer.weight_decay and not optimizer.decoupled:
             g = add(g, optimizer.weight_decay, weights)
         velocity = add(g, optimizer.momentum, velocity)

@@ -13,7 +13,7 @@ from pdt_optax._training_time._gradients import ApplyFn, Leaves, Network, Sketch
 Form = Literal["exact", "class_block", "trace"]
 FORMS: tuple[Form, ...] = ("exact", "class_block", "trace")
 _KERNEL_BYTES = 2**32
-_GRADIENT_BYTES = 2**29
+_GRADIENT_BYTES = 2**30
 _PRODUCT = {2: "ij,ja->ia", 3: "aij,ja->ia", 4: "iajb,jb->ia"}
 
 
@@ -87,7 +87,7 @@ def empirical_kernel(
     Examples are spread over the local devices, their gradients fetched a part at a time
     and multiplied on the host in float64: float32 would drown the small eigenvalues, which
     set the time to a low loss. The gradients of all outputs are never in memory at once;
-    where half a GiB does not hold those of all examples, some are computed again.
+    where a GiB does not hold those of all examples, some are computed again.
 
     Args:
       apply_fn: function ``(params, x) -> (n, C)`` of ``x`` of shape ``(n, ...)`` that treats

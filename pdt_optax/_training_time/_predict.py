@@ -75,9 +75,10 @@ def predict_training_time(
         the gradients of one output of all examples take more than 1 GiB and the form is not
         exact, otherwise none.
       num_cotangents: as in :func:`pdt_optax.empirical_kernel`.
-      linearizations: how often the network is linearised: at the start, and where the
-        prediction brings the weights at losses between the initial one and the threshold,
-        evenly spaced in the logarithm. Follows a kernel that moves, without any training.
+      linearizations: how often the network is linearised: at the start, and where a single
+        linearisation brings the weights at losses down to the threshold, evenly spaced in
+        the logarithm; in between the kernel is interpolated. Follows a kernel that moves,
+        without any training.
       max_samples: predict from as many examples, and extrapolate the logarithm of the steps
         from this number and half of it to ``N``, linearly in that of the number (our own rule).
         The curve is that of the examples used.
@@ -242,6 +243,7 @@ def _predict(
             quadratic=quadratic,
             kernel=kernel,
             relative=threshold / initial if initial else math.inf,
+            linearizations=plan.linearizations,
             stability=stability,
             steps=steps,
             is_deficient=rank < eigenvalues.size,

@@ -51,6 +51,7 @@ def warnings(
     quadratic: bool,
     kernel: EmpiricalKernel,
     relative: float,
+    linearizations: int,
     stability: float,
     steps: int | None,
     is_deficient: bool,
@@ -61,11 +62,12 @@ def warnings(
       quadratic: whether the loss is a squared error.
       kernel: what was predicted with.
       relative: the loss to reach, as a part of the initial one.
+      linearizations: how often the network was linearised.
       stability: as in the prediction.
       steps: to that loss, None if it is not reached.
       is_deficient: whether the kernel has not full rank.
     """
-    late = 0.2 if quadratic else 0.3
+    late = 0.3 if linearizations == 1 and not quadratic else 0.2
     dim = kernel.projection_dim
     examples = kernel.matrix.shape[0 if kernel.matrix.ndim == 4 else -1]
     found = {
