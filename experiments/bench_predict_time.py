@@ -2,7 +2,8 @@
 
 Nothing is trained. A step is measured and multiplied by the steps; the gradients of the prediction
 are measured on a few examples and multiplied by the number of examples; what is done once, such as
-compiling, and the simulation of all steps are added.
+compiling, and the simulation of all steps are added. By default as many steps as the networks of
+`experiments.predict_time` take with cross-entropy to 0.2 of the initial loss.
 
 Example:
   python -m experiments.bench_predict_time --steps=700 --examples=1000
@@ -27,7 +28,7 @@ _STEPS = flags.DEFINE_integer("steps", 700, "Steps of the training run.", lower_
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
 _EXAMPLES = flags.DEFINE_integer("examples", 1000, "Images to fine-tune on.", lower_bound=100)
 _MEASURED = flags.DEFINE_integer("measured", 6, "Images whose gradients are timed.", lower_bound=2)
-_SHAPE, _CLASSES, _COTANGENTS = (32, 32, 3), 10, 2
+_SHAPE, _CLASSES = (32, 32, 3), 10
 
 
 def main() -> None:
@@ -36,19 +37,23 @@ def main() -> None:
     images = np.random.default_rng(0).random((2 * _MEASURED.value, *_SHAPE), np.float32)
     step = _seconds_of_a_step(apply, params, np.resize(images, (_BATCH_SIZE.value, *_SHAPE)))
     once, each = _seconds_of_gradients(apply, params, images)
-    simulation = _seconds_of_simulation()
-    training = _STEPS.value * step
-    prediction = once + each * _EXAMPLES.value + simulation
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    training = _STEPS.value * step
     print(f"ResNet-18 of {size:,} parameters, images {_SHAPE}, {jax.devices()[0].device_kind}")
     print(
-        f"training   {_STEPS.value} steps of {_BATCH_SIZE.value} at {step:.2f} s: {training:.0f} s"
+        f"training of {_STEPS.value} steps of {_BATCH_SIZE.value}: {step:.2f} s a step, "
+        f"{training:.0f} s"
     )
-    print(
-        f"prediction {once:.0f} s once, {_EXAMPLES.value} examples at {each:.3f} s, simulation "
-        f"{simulation:.1f} s: {prediction:.0f} s"
-    )
-    print(f"ratio      {training / prediction:.1f}")
+    for linearizations in (1, 2):
+        moves = (linearizations - 1) * _EXAMPLES.value * step / _BATCH_SIZE.value
+        kernels = linearizations * each * _EXAMPLES.value
+        simulations = sum(map(_seconds_of_simulation, range(1, linearizations + 1)))
+        prediction = once + kernels + moves + simulations
+        print(
+            f"prediction, linearised {linearizations} times: {once:.0f} s once, kernels "
+            f"{each:.3f} s an example, moving the weights {moves:.0f} s, simulation "
+            f"{simulations:.1f} s, {prediction:.0f} s; {training / prediction:.1f} times less"
+        )
 
 
 def _network() -> tuple[Callable[[Any, jax.Array], jax.Array], Any]:
@@ -93,7 +98,7 @@ def _seconds_of_gradients(apply: Any, params: Any, images: np.ndarray) -> tuple[
             params,
             images[:number],
             kernel="trace",
-            num_cotangents=_COTANGENTS,
+            num_cotangents=1,
             projection_dim=2 * _EXAMPLES.value,
         )
         seconds.append(time.perf_counter() - start)
@@ -101,8 +106,8 @@ def _seconds_of_gradients(apply: Any, params: Any, images: np.ndarray) -> tuple[
     return max(seconds[0] - each * (len(images) // 2), 0.0), each
 
 
-def _seconds_of_simulation() -> float:
-    """Of all steps, on a kernel of that size."""
+def _seconds_of_simulation(kernels: int) -> float:
+    """Of all steps, on that many kernels of that size."""
     number, steps = _EXAMPLES.value, _STEPS.value
     features = np.random.default_rng(0).normal(size=(number, 100))
     batches = pdt_optax.sample_batches(
@@ -110,13 +115,14 @@ def _seconds_of_simulation() -> float:
     )
     start = time.perf_counter()
     pdt_optax.function_space_sgd(
-        pdt_optax.EmpiricalKernel(features @ features.T),
+        [pdt_optax.EmpiricalKernel(features @ features.T)] * kernels,
         np.zeros((number, _CLASSES)),
         np.arange(number) % _CLASSES,
         loss="softmax_cross_entropy",
         learning_rate=1e-4,
         steps=steps,
         batches=batches,
+        kernel_losses=np.geomspace(2, 1, kernels).tolist() if kernels > 1 else (),
     )
     return time.perf_counter() - start
 

@@ -14,7 +14,7 @@ THRESHOLDS = (0.5, 0.3, 0.2)
 LEAST_STEPS = 25  # Fewer are not scored: one more or less is above 4 %.
 UNSTABLE_PART = 1.2
 _NAMES: Mapping[str, str] = {"mse": "squared error", "softmax_cross_entropy": "cross-entropy"}
-_COLORS: Mapping[int, str] = {0: "#4d4d4d", 1: "#D55E00", 6: "#0072B2"}
+_COLORS: Mapping[int, str] = {0: "#4d4d4d", 1: "#D55E00", 2: "#0072B2"}
 _Rows = Sequence[Mapping[str, Any]]
 
 

@@ -119,6 +119,79 @@ def test_linearising_a_linear_network_anew_changes_nothing(options):
     assert often.sample_gradients > once.sample_gradients
 
 
+def test_kernel_is_interpolated_in_the_logarithm_of_the_loss():
+    """Against a loop over steps in NumPy, with momentum."""
+    random = np.random.default_rng(3)
+    factors = random.normal(size=(3, 6, 6)) * np.array([1.0, 1.5, 2.0])[:, None, None]
+    matrices = factors @ factors.swapaxes(1, 2)
+    batches = random.integers(6, size=(40, 2))
+    f, q, targets = np.zeros((6, 2)), np.zeros((6, 2)), random.normal(size=(6, 2))
+    level = 0.5 * np.mean(np.sum(targets**2, axis=1))
+    losses, shown = [level], [level, 0.7 * level, 0.5 * level]
+    for batch in batches:
+        place = np.interp(-np.log(losses[-1]), -np.log(shown), [0, 1, 2])
+        low = min(int(place), 1)
+        matrix = (low + 1 - place) * matrices[low] + (place - low) * matrices[low + 1]
+        q = 0.8 * q + matrix[:, batch] @ (f - targets)[batch] / 2
+        f = f - 0.01 * q
+        losses.append(0.5 * np.mean(np.sum((f - targets) ** 2, axis=1)))
+    assert losses[-1] < shown[-1]
+    path = pdt_optax.function_space_sgd(
+        list(map(pdt_optax.EmpiricalKernel, matrices)),
+        np.zeros((6, 2)),
+        targets,
+        loss="mse",
+        learning_rate=0.01,
+        momentum=0.8,
+        steps=40,
+        batches=batches,
+        kernel_losses=shown,
+    )
+    np.testing.assert_allclose(path.loss, losses, rtol=1e-12)
+
+
+@pytest.mark.parametrize("losses", [(), (1.0,), (1.0, 1.0), (1.0, 0.0)])
+def test_losses_of_kernels(losses):
+    kernels = [pdt_optax.EmpiricalKernel(np.eye(2))] * 2
+    with pytest.raises(ValueError, match="`kernel_losses` must be a positive loss for each"):
+        pdt_optax.function_space_sgd(
+            kernels, np.zeros((2, 1)), np.ones((2, 1)), loss="mse", learning_rate=0.1, steps=3,
+            kernel_losses=losses,
+        )  # fmt: skip
+
+
+def test_a_kernel_that_grows_is_followed():
+    """Two linear layers of one unit, the last one at first zero: real descent in NumPy."""
+    x, rate, steps = np.linspace(0.5, 1.5, 5)[:, None].astype(np.float32), 0.02, 400
+    targets, (a, b) = 2 * x, (1.0, 0.0)
+    losses = []
+    for _ in range(steps + 1):
+        residual = a * b * x - targets
+        losses.append(0.5 * np.mean(residual**2))
+        slope = np.mean(residual * x)
+        a, b = a - rate * b * slope, b - rate * a * slope
+    real = int(np.argmax(np.array(losses) <= 0.05 * losses[0]))
+    once, twice, often = (
+        pdt_optax.predict_training_time(
+            lambda w, x: x * w[0] * w[1],
+            np.array([1.0, 0.0], np.float32),
+            (x, targets),
+            loss="mse",
+            learning_rate=rate,
+            relative=0.05,
+            max_steps=steps,
+            linearizations=number,
+        )
+        for number in (1, 2, 4)
+    )
+    assert once.steps > 1.4 * real
+    assert twice.steps == pytest.approx(real, rel=0.15)
+    assert often.steps == pytest.approx(real, rel=0.1)
+    costs = [prediction.sample_gradients for prediction in (once, twice, often)]
+    assert costs == [5, 15, 35]
+    assert any("too slow" in warning for warning in once.warnings)
+
+
 def test_mean_of_sgd_is_the_exact_second_moment():
     """Sampling with replacement: the recursion of the residual's second moment, in NumPy."""
     rate, batch, steps, runs = 2.0, 3, 30, 200
