@@ -75,6 +75,13 @@ def mean(loss: LossFn, outputs: Any, targets: Any) -> jax.Array:
     return jnp.mean(jax.vmap(loss)(outputs, targets))
 
 
+def gradient(loss: LossFn, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Gradient of the mean loss by the outputs, ``(N, C)`` float64."""
+    with jax.enable_x64(True):
+        rows = jax.vmap(jax.grad(loss))(jnp.asarray(outputs, np.float64), targets)
+    return np.asarray(rows) / len(outputs)
+
+
 def curvature(
     loss: LossFn, kernel: EmpiricalKernel, outputs: np.ndarray, targets: np.ndarray
 ) -> float:

@@ -1,11 +1,14 @@
 """The simulated curve: linearised once, or again where the prediction brings the weights."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from pdt_optax._training_time import _losses
 from pdt_optax._training_time._dynamics import Vector, function_space_sgd, sample_batches
 from pdt_optax._training_time._gradients import Network
 from pdt_optax._training_time._kernel import EmpiricalKernel
@@ -74,7 +77,8 @@ def simulate(
                 break
             moved = _moved(network, path.weights)
             key = jax.random.fold_in(kernel_key, number)
-            kernels.append(plan.kernel_of(moved, outputs.shape[1], key))
+            further_kernel = plan.kernel_of(moved, outputs.shape[1], key)
+            kernels.append(_scaled(further_kernel, moved, plan.loss, targets))
             losses.append(level)
             cost += kernels[-1].sample_gradients + size
     path = run(kernels, kernel_losses=losses if len(kernels) > 1 else ())
@@ -85,3 +89,21 @@ def _moved(network: Network, weights: Vector) -> Network:
     gradient = network.pullback(np.asarray(weights.samples))
     pairs = zip(network.leaves, gradient, strict=True)
     return network.moved([float(weights.weights) * w + g for w, g in pairs])
+
+
+def _scaled(
+    kernel: EmpiricalKernel, network: Network, loss: _losses.LossFn, targets: np.ndarray
+) -> EmpiricalKernel:
+    r"""The kernel times a factor with which the loss falls as fast as that of the network.
+
+    With the gradients ``G`` by the outputs, gradient flow lowers the loss at the rate
+    :math:`\langle G, \Theta G \rangle`, which is the squared norm of the gradient by the
+    weights. The trace form, and few random signs, miss it where the last layer is not small.
+    """
+    gradient = _losses.gradient(loss, network.outputs(), targets)
+    rate = sum(float(jnp.sum(jnp.square(leaf))) for leaf in network.pullback(gradient))
+    of_kernel = float(np.sum(gradient * (kernel @ gradient)))
+    factor = rate / of_kernel if of_kernel > 0 and 0 < rate < math.inf else 1.0
+    return kernel._replace(
+        matrix=factor * kernel.matrix, sample_gradients=kernel.sample_gradients + len(gradient)
+    )
