@@ -14,7 +14,7 @@ _GRID = "--grid=0.001,0.002,0.003,0.005"
 
 IRE_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "ire_tuning": {
-        f"cnn_{mask}": (*_CNN, f"--ire_masks={mask}", "--seeds=1,2", _GRID)
+        f"cnn_{mask}": (*_CNN, f"--ire_masks={mask}", "--seeds=1", _GRID)
         for mask in ("flat", "random")
     },
 }
