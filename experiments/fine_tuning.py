@@ -56,14 +56,12 @@ class Task(NamedTuple):
 
 
 @functools.cache
-def task(start: str, seed: int, samples: int, num_cotangents: int = 2) -> Task:
+def task(start: str, seed: int, samples: int) -> Task:
     """The digits and the network, 'pretrained' or 'random', with a new head."""
     params = transfer.pretrain(seed) if start == "pretrained" else transfer.init(seed)
     params = transfer.with_new_head(params, seed)
     images, labels = transfer.digits(seed, samples)
-    kernel = pdt_optax.empirical_kernel(
-        transfer.apply, params, images, kernel="trace", num_cotangents=num_cotangents
-    )
+    kernel = pdt_optax.empirical_kernel(transfer.apply, params, images, kernel="trace")
     limit = 2 * samples / float(kernel.eigenvalues().max())
     return Task(params, images, np.eye(10, dtype=np.float32)[labels], kernel, limit)
 

@@ -1,8 +1,9 @@
 """Compares AdamW with IRE, and with random and sharp masks, on a character language model.
 
 The learning rate of each arm is tuned on one seed, then each is trained with its best on the
-seeds that are reported, AdamW for more steps as well. Two more stages try to raise the gain, on a
-seed that is not reported, and measure how flat the minima are. What is recorded is not run again.
+seeds that are reported, AdamW for more steps as well. Further stages try to raise the gain, on a
+seed that is not reported, train the best of what was tried on those that are, and measure how flat
+the minima are. What is recorded is not run again.
 
 Example:
   python -m experiments.ire_lm --run_dir=runs/ire_lm
@@ -25,7 +26,7 @@ from experiments import cli, flatness, ire_lm_report, language, records
 from experiments.language import Arm
 
 _EVERY = 40  # Steps between evaluations.
-STAGES = ("tune", "report", "longer", "trial", "flatness")
+STAGES = ("tune", "report", "longer", "trial", "best", "flatness")
 
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/ire_lm", "Folder of records, table and picture.")
 _STAGES = flags.DEFINE_list(
@@ -115,6 +116,16 @@ class Study:
             for difference, rates in TRIALS:
                 arm = dataclasses.replace(_arm("flat"), **difference)
                 self._loss("trial", arm, rates[turn], _STEPS.value, _TUNING_SEED.value)
+
+    def best(self) -> None:
+        """Trains the best of these on the reported seeds."""
+        done = [r for r in self.rows if r["stage"] == "trial"]
+        if len(done) < 2 * len(TRIALS):
+            sys.exit("flag --stages: trial must come first.")
+        trial = min(done, key=_last)
+        arm = Arm(**{field.name: trial[field.name] for field in dataclasses.fields(Arm)})
+        for seed in map(int, _SEEDS.value):
+            self._loss("best", arm, trial["learning_rate"], _STEPS.value, seed)
 
     def flatness(self) -> None:
         """Measures the Hessian after IRE, and after the run of AdamW whose loss is nearest."""

@@ -40,12 +40,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     ]
     ends: dict[tuple[str, float, int], list[float]] = {}
     for row in rows:
-        if row["stage"] in ("report", "longer"):
-            key = (row["mask"], row["learning_rate"], row["steps"])
+        if row["stage"] in ("report", "longer", "best"):
+            name = _name(row) if row["stage"] == "best" else LABELS[row["mask"]]
+            key = (name, row["learning_rate"], row["steps"])
             ends.setdefault(key, []).append(row["validation_losses"][-1])
-    for (mask, rate, steps), losses in ends.items():
+    for (name, rate, steps), losses in ends.items():
         lines.append(
-            f"| {LABELS[mask]} | {rate:g} | {steps} | {len(losses)} | "
+            f"| {name} | {rate:g} | {steps} | {len(losses)} | "
             f"{np.mean(losses):.3f} | "
             f"{min(losses):.3f} to {max(losses):.3f} |"
         )

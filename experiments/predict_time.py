@@ -32,7 +32,7 @@ import pdt_optax
 
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of network, data and batches.")
 _SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", lower_bound=256)
-_MAX_STEPS = flags.DEFINE_integer("max_steps", 3000, "Steps predicted at most.", lower_bound=1)
+_MAX_STEPS = flags.DEFINE_integer("max_steps", 4000, "Steps predicted at most.", lower_bound=1)
 _LOSSES = flags.DEFINE_multi_enum("loss", LOSSES, LOSSES, "Losses of the fine-tuning.")
 _LINEARIZATIONS = flags.DEFINE_list("linearizations", ["1", "2"], "One prediction each.")
 _COTANGENTS = flags.DEFINE_integer(
@@ -105,12 +105,8 @@ def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(str(row.get(name)) for name in names)
 
 
-def _task(case: Case) -> fine_tuning.Task:
-    return fine_tuning.task(case.start, case.seed, _SAMPLES.value, _COTANGENTS.value)
-
-
 def _predict(case: Case, linearizations: int) -> dict[str, Any]:
-    task = _task(case)
+    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
     setting = case.setting
     start = time.perf_counter()
     prediction = pdt_optax.predict_training_time(
@@ -123,7 +119,7 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
         batch_size=setting.batch_size,
         max_steps=_MAX_STEPS.value,
         relative=min(THRESHOLDS),
-        kernel=task.kernel if _MAX_SAMPLES.value is None else task.kernel.form,
+        kernel="trace",
         num_cotangents=_COTANGENTS.value,
         max_samples=_MAX_SAMPLES.value,
         linearizations=linearizations,
@@ -139,7 +135,7 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
 
 
 def _train(case: Case) -> dict[str, Any]:
-    task = _task(case)
+    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
     setting = case.setting
     batches = pdt_optax.sample_batches(
         jax.random.key(case.seed),
