@@ -112,6 +112,10 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     curves.set(title="learning rate tuned per arm", xlabel="step", ylabel="validation loss, nats")
     curves.legend(frameon=False)
     tuning.set(title="the tuning seed", xlabel="learning rate", xscale="log")
+    tuning.set_xticks(
+        [0.0007, 0.001, 0.002, 0.004, 0.006], "0.0007 0.001 0.002 0.004 0.006".split()
+    )
+    tuning.minorticks_off()
     tuning.set_ylabel("final validation loss, nats")
     for axes in (curves, tuning):
         axes.spines[["top", "right"]].set_visible(False)

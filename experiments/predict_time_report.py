@@ -153,7 +153,8 @@ def _color(number: int) -> str:
 
 
 def _label(number: int) -> str:
-    return {0: "trained", 1: "predicted"}.get(number, f"linearised {number} times")
+    names = {0: "trained", 1: "linearised once", 2: "linearised twice"}
+    return names.get(number, f"linearised {number} times")
 
 
 def _legend(axes: Any, **options: Any) -> None:

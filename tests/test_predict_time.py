@@ -107,3 +107,25 @@ def test_tables_of_the_docs_are_those_of_the_records(folder):
     assert table == (RESULTS / folder / "summary.md").read_text().strip()
     if folder == "training_time":
         assert table == predict_time_report.summary(records.read_rows(RESULTS / folder)).strip()
+
+
+@pytest.mark.parametrize(
+    ("loss", "threshold", "largest"),
+    [
+        ("mse", 0.3, 0.2),
+        ("mse", 0.2, 0.2),
+        ("softmax_cross_entropy", 0.5, 0.1),
+        ("softmax_cross_entropy", 0.3, 0.2),
+        ("softmax_cross_entropy", 0.2, 0.2),
+    ],
+)
+def test_predictions_that_follow_the_kernel_meet_their_figures(loss, threshold, largest):
+    rows = records.read_rows(RESULTS / "training_time")
+    errors = [
+        abs(c.error)
+        for c in predict_time_report.compare(rows, loss, threshold, 2)
+        if c.steps >= predict_time_report.LEAST_STEPS
+    ]
+    assert len(errors) >= 6
+    assert max(errors) <= largest
+    assert np.median(errors) <= 0.08
