@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help bench demo test fuzz kill lint format toy tpu docs figures notebooks package clean
+.PHONY: help demo test fuzz kill lint format toy tpu docs figures notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -12,10 +12,6 @@ demo: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minut
 	$(BIN)/python -m experiments.train --model=fcn --dataset=mnist5k --optimizer=sgd \
 	  --learning_rate=0.01 --batch_size=256 --epochs=60 \
 	  --baseline --pdt --pdt_criteria=paper,bounded,reference --run_dir=runs/demo
-
-bench: $(VENV)/experiments  ## Times: a step with IRE; predicting a training time
-	$(BIN)/python -m experiments.bench_ire
-	$(BIN)/python -m experiments.bench_predict_time
 
 toy: $(VENV)/experiments  ## The paper's six-variable example
 	$(BIN)/python -m experiments.toy --out=runs/toy

@@ -113,7 +113,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     curves.legend(frameon=False)
     tuning.set(title="the tuning seed", xlabel="learning rate", xscale="log")
     tuning.set_xticks(
-        [0.0007, 0.001, 0.002, 0.004, 0.006], "0.0007 0.001 0.002 0.004 0.006".split()
+        [0.0007, 0.001, 0.002, 0.004, 0.006], ["0.0007", "0.001", "0.002", "0.004", "0.006"]
     )
     tuning.minorticks_off()
     tuning.set_ylabel("final validation loss, nats")
