@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 import pdt_optax
 
 EPOCHS, STEPS, SAVE_EVERY = 5, 8, 10
+PATIENCE = 1800  # seconds; on a busy machine a process may not run for minutes
 SAYS = "resumable:"
 LAYOUTS = {"data": P(), "fsdp": P("data")}
 
@@ -66,7 +67,13 @@ def main(options):
     if options.processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         address = f"127.0.0.1:{options.port}"
-        jax.distributed.initialize(address, options.processes, options.process)
+        jax.distributed.initialize(
+            address,
+            options.processes,
+            options.process,
+            initialization_timeout=PATIENCE,
+            heartbeat_timeout_seconds=PATIENCE,
+        )
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, P("data"))
     layout = NamedSharding(mesh, LAYOUTS[options.layout])

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import compiled, sharded
+from experiments import compiled, records, sharded, slices
 from experiments.models import vit
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results" / "tpu"
 TINY = vit.Size(patch=8, depth=1, width=64, heads=2, mlp=256)
 
 
@@ -104,6 +105,40 @@ def test_needs_of_a_program():
     assert needs.arguments == 4 * 1024 // 8
     assert needs.peak >= needs.arguments + needs.temporaries
     assert needs.collectives == {"all-reduce": compiled.Traffic(1, 4, 4)}
+
+
+def test_table_in_the_docs_is_that_of_the_records():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    table = page.split("<!-- tpu -->")[1].split("<!-- end of tpu -->")[0]
+    assert table.strip() == slices.table(records.read_rows(RESULTS))
+
+
+def recorded():
+    """The rows of the records by model, slice, whether it is the update alone, and link."""
+    names = ("model", "slice", "update_only", "link")
+    return {tuple(row[name] for name in names): row for row in records.read_rows(RESULTS)}
+
+
+def test_pdt_on_tpu_adds_small_all_reduces_only():
+    """Two in the update alone; in a whole step the compiler groups those of the gradients anew."""
+    rows = recorded()
+    compared = {key: row for key, row in rows.items() if key[-1] not in (slices.NONE, slices.IRE)}
+    assert {model for model, *_ in compared} == set(slices.SIZES)
+    for (*step, _), row in compared.items():
+        before = rows[*step, slices.NONE]["collectives"]
+        for kind, sent in row["collectives"].items():
+            base = before.get(kind, {"count": 0, "size": 0})
+            most = (
+                (0, 0) if kind != "all-reduce" else (2, 1024) if row["update_only"] else (5, 2**15)
+            )
+            added = (sent["count"] - base["count"], sent["size"] - base["size"])
+            assert all(more <= limit for more, limit in zip(added, most, strict=True))
+        assert not re.search("eig|svd|partition", " ".join(row["custom_calls"]), re.IGNORECASE)
+
+
+def test_vit_huge_with_pdt_fits_four_devices_of_16_gib():
+    peak = recorded()["vit_huge14", "v5e:2x2", False, "float32"]["peak"] / slices.GIB
+    assert peak < 0.7 * slices.MEMORY["v5e"]
 
 
 def test_an_unknown_link_is_a_short_error():
