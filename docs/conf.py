@@ -43,6 +43,7 @@ napoleon_use_rtype = False
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # The notebooks keep their outputs; a test executes them.
+nb_render_markdown_format = "myst"  # Tables in outputs.
 
 html_theme = "furo"
 html_static_path = ["_static"]
