@@ -104,9 +104,11 @@ def fit(
     _, values, vectors = svd(gram.matrix / jnp.outer(norms, norms))
     factor = jnp.outer(jnp.sqrt(values), norms) * vectors.T
 
-    u, s, v = svd(factor @ x)
+    snapshots = factor @ x
+    u, s, v = svd(snapshots)
     noise = history * eps * jnp.sum((sizes[:, None] * (x @ v)) ** 2, axis=0)
-    kept = _within_rank(s, svd_rank, gram.size) & (s**2 > noise)
+    rounding = history * eps * (jnp.linalg.norm(snapshots, axis=0) @ jnp.abs(v))
+    kept = _within_rank(s, svd_rank, gram.size) & (s**2 > noise) & (s > rounding)
     v = jnp.where(kept[None], v, 0)
     inverse = jnp.diag(jnp.where(kept, 1 / _nonzero(s), 0))
     change = inverse @ (u.T @ (factor @ ((y - x) @ v)))

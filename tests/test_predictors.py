@@ -139,3 +139,13 @@ def test_units_do_not_matter_where_a_column_of_the_basis_is_zero(snapshots):
     small = displacements(pdt_optax.dmd(), 2.0**-30 * snapshots, 3)
     assert np.abs(large).max() > 0
     np.testing.assert_array_equal(small, 2.0**-30 * large)
+
+
+def test_rounding_of_parallel_snapshots_is_no_direction():
+    """Found by fuzzing: a history that moved once and ended at the origin."""
+    matrix = np.zeros((7, 7))
+    matrix[4, 4] = 9928599987016.908 * 2**20
+    with jax.enable_x64(True):
+        gram = pdt_optax.Gram(jnp.asarray(matrix), jnp.asarray(7.0))
+        coefficients = np.asarray(jax.jit(pdt_optax.dmd(), static_argnums=1)(gram, 50))
+    np.testing.assert_allclose(coefficients, 0, atol=1e-12)
