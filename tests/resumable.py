@@ -119,7 +119,8 @@ def main(options):
                 ),
                 batch(number),
             )
-            train_state = step(train_state, examples)
+            # Steps in flight together may reach their collectives in another order elsewhere.
+            train_state = jax.block_until_ready(step(train_state, examples))
             manager.save(number + 1, args=ocp.args.StandardSave(train_state))
     say(digest(train_state), pdt_optax.metrics(train_state[1]).predictions)
 
