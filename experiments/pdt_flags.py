@@ -39,6 +39,7 @@ CRITERIA: Mapping[str, Criteria] = {
     "random": _random_like("paper"),
     "accept_all": pdt_optax.accept_all(),
 }
+HISTORY_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "int8")
 PREDICTORS = ("dmd", "affine_dmd", "linear", "last_increment", "average")
 
 # Points at which the path of a verified jump is judged.
@@ -53,8 +54,8 @@ _CRITERIA = flags.DEFINE_list(
 _VARY = flags.DEFINE_list(
     "pdt_vary",
     [],
-    "More arms, each the first of --pdt_criteria with one setting changed, e.g. "
-    "horizon=10,interval=3,start=20,history=8,predictor=linear.",
+    "More arms, each the first of --pdt_criteria, or `verified` if there is none, with one setting "
+    "changed, e.g. horizon=10,interval=3,start=20,history=8,predictor=linear,history_dtype=int8.",
 )
 _HISTORY = flags.DEFINE_integer("pdt_history", 5, "Snapshots that are fitted.", lower_bound=3)
 _HORIZON = flags.DEFINE_integer("pdt_horizon", 5, "Snapshots predicted ahead.", lower_bound=1)
@@ -82,7 +83,7 @@ _SCOPE = flags.DEFINE_enum(
 _HISTORY_DTYPE = flags.DEFINE_enum(
     "pdt_history_dtype",
     None,
-    ["float32", "bfloat16", "float16"],
+    HISTORY_DTYPES,
     "Type in which the increments are kept; by default that of the parameters.",
 )
 _SNAPSHOT_EVERY = flags.DEFINE_integer(
@@ -157,18 +158,23 @@ class Link(NamedTuple):
 
 
 class _Settings(NamedTuple):
-    history: int
+    history: int | pdt_optax.Streaming
     horizon: int
     start: int
     interval: int
     predictor: str
+    history_dtype: str | None
+
+
+_VARIES_VERIFIED = ("history=", "start=", "history_dtype=")
 
 
 def _varied(word: str) -> dict[str, Any] | None:
     """The changed setting of --pdt_vary; None if there is no such."""
     name, _, value = word.partition("=")
-    if name == "predictor":
-        return {name: value} if value in PREDICTORS else None
+    names = {"predictor": PREDICTORS, "history_dtype": HISTORY_DTYPES}
+    if name in names:
+        return {name: value} if value in names[name] else None
     least = {"history": 3, "horizon": 1, "start": 1, "interval": 0}
     valid = name in least and value.isdecimal() and int(value) >= least[name]
     return {name: int(value)} if valid else None
@@ -204,12 +210,17 @@ flags.register_validator(
     "pdt_vary",
     lambda words: len(words) == len(set(words)) and None not in map(_varied, words),
     "must be different ones of horizon=, interval=, start=, history= with an integer or "
-    "predictor= with a name.",
+    "predictor=, history_dtype= with a name.",
 )
 flags.register_multi_flags_validator(
-    ["pdt_vary", "pdt_criteria"],
-    lambda flag: flag["pdt_criteria"] or not flag["pdt_vary"],
-    "--pdt_vary needs one of --pdt_criteria.",
+    ["pdt_vary", "pdt_criteria", "pdt_verify"],
+    lambda flag: (
+        flag["pdt_criteria"]
+        or not flag["pdt_vary"]
+        or (flag["pdt_verify"] and all(w.startswith(_VARIES_VERIFIED) for w in flag["pdt_vary"]))
+    ),
+    "--pdt_vary needs one of --pdt_criteria, or --pdt_verify and only history=, start=, "
+    "history_dtype=.",
 )
 flags.register_validator(
     "pdt_verify_horizons",
@@ -248,17 +259,25 @@ def links(steps_per_epoch: int) -> dict[str, Link]:
         return {}
     every = _SNAPSHOT_EVERY.value or steps_per_epoch
     settings = _Settings(
-        _HISTORY.value, _HORIZON.value, _START.value, _INTERVAL.value, _PREDICTOR.value
+        _HISTORY.value,
+        _HORIZON.value,
+        _START.value,
+        _INTERVAL.value,
+        _PREDICTOR.value,
+        _HISTORY_DTYPE.value,
     )
     found = {name: _blind(every, name, settings) for name in _CRITERIA.value}
     for word in _VARY.value:
         changed = settings._replace(**(_varied(word) or {}))
-        found[word] = _blind(every, _CRITERIA.value[0], changed)
+        if _CRITERIA.value:
+            found[word] = _blind(every, _CRITERIA.value[0], changed)
+        else:
+            found[word] = _verified(every, changed)
     if _VERIFY.value:
-        found["verified"] = _verified(every, _HISTORY.value)
+        found["verified"] = _verified(every, settings)
     for word in _STREAMING_RANKS.value:
         streaming = pdt_optax.Streaming(int(word), _FORGETTING.value)
-        found[f"streaming_{word}"] = _verified(every, streaming)
+        found[f"streaming_{word}"] = _verified(every, settings._replace(history=streaming))
     if _SWITCHING.value:
         found["switching"] = _switching(every)
     return found
@@ -271,7 +290,6 @@ def _blind(every: int, criteria: str, settings: _Settings) -> Link:
         criteria=CRITERIA[criteria],
         svd_rank=_svd_rank(_SVD_RANK.value),
         scope=_SCOPE.value,
-        history_dtype=_HISTORY_DTYPE.value and jnp.dtype(_HISTORY_DTYPE.value),
         adaptive=pdt_optax.Adaptive() if _ADAPTIVE.value else None,
         rollback=_ROLLBACK.value,
     )
@@ -290,7 +308,7 @@ def _switching(every: int) -> Link:
     return Link(pdt, _HISTORY.value, _VERIFY_POINTS, 1, "validation")
 
 
-def _verified(every: int, history: int | pdt_optax.Streaming) -> Link:
+def _verified(every: int, settings: _Settings) -> Link:
     verify = pdt_optax.Verify(
         horizons=tuple(int(horizon) for horizon in _VERIFY_HORIZONS.value),
         predictors=tuple(_VERIFY_PREDICTORS.value),
@@ -298,13 +316,14 @@ def _verified(every: int, history: int | pdt_optax.Streaming) -> Link:
     )
     pdt = pdt_optax.pdt(
         every,
-        history=history,
-        start=_START.value,
+        history=settings.history,
+        start=settings.start,
         interval=0,
         scope=_SCOPE.value,
-        history_dtype=_HISTORY_DTYPE.value and jnp.dtype(_HISTORY_DTYPE.value),
+        history_dtype=settings.history_dtype,
         verify=verify,
     )
     candidates = len(verify.horizons) * len(verify.predictors)
+    history = settings.history
     arrays = history if isinstance(history, int) else history.rank + 1
     return Link(pdt, arrays, _VERIFY_POINTS, candidates)

@@ -32,7 +32,7 @@ _TUNED = {
     "fcn_momentum": ("0.1", _SEEDS, 11, ()),
     "fcn_adam": ("0.005", _SEEDS, 17, ()),
     "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
-    "vit_adamw": ("0.005", "0,100,200", 18, ("--pdt_criteria=",)),
+    "vit_adamw": ("0.005", "0,100,200", 19, ("--pdt_criteria=", "--pdt_scope=leaf")),
 }
 
 _FAILING = ("--epochs=60", "--seeds=0,100,200", "--baseline", "--pdt")
@@ -112,6 +112,21 @@ STUDIES: Mapping[str, Study] = {
         )
         for name in ("fcn_sgd", "fcn_adam")
     },
+    # What a history of fewer bytes costs in epochs.
+    "history": {
+        name: (
+            *_WORKLOADS[name],
+            f"--learning_rate={_TUNED[name][0]}",
+            "--seeds=0,100,200",
+            "--baseline",
+            "--pdt",
+            "--pdt_verify",
+            *[flag for flag in _TUNED[name][3] if flag != "--pdt_criteria="],
+            "--pdt_criteria=",
+            "--pdt_vary=history_dtype=bfloat16,history_dtype=int8",
+        )
+        for name in ("fcn_sgd", "fcn_adam", "vit_adamw")
+    },
     # After Figs. 2, 5 and 6 of the paper: what happens without the mask, without intervals, and
     # with switching on the validation loss in the place of both.
     "failures": {
@@ -130,6 +145,8 @@ TITLES: Mapping[str, str] = {
     "verified": "Verified jumps on tuned baselines, beside a schedule cut short.",
     "verified_streaming": "Verified jumps from the last five snapshots, and from all of them in "
     "two and in four directions, on seeds 1 and 2.",
+    "history": "Verified jumps from a history of fewer bytes a parameter: increments of two bytes "
+    "and of one.",
     "failures": "What happens without the mask, without intervals, and with switching on the "
     "validation loss (after Figs. 2, 5 and 6 of the paper).",
     "ire_tuning": "Learning rates of implicit regularization enhancement, tried on seed 1.",

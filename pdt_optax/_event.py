@@ -21,20 +21,18 @@ class Event(NamedTuple):
       weights: the parameters, a list of leaves.
       updates: of the optimizer, like `weights`.
       columns: for each leaf the ``h`` arrays of the basis of the history.
-      moves: of the optimizer over the period, like `weights`.
       groups: group of each leaf.
       paths: coefficients of the candidates, ``(G, candidates, points, h)``.
       usable: ``(G, candidates)``, bool, whether the coefficients are finite.
       horizons: of the candidates, float32.
       number: int32, predictions made before.
-      restorable: whether a jump must leave a way back, see :func:`merge`.
+      restorable: whether a jump must leave a way back.
       axis_name: axes that divide the leaves.
     """
 
     weights: list[jax.Array]
     updates: list[jax.Array]
     columns: list[list[jax.Array]]
-    moves: list[jax.Array]
     groups: list[int]
     paths: jax.Array
     usable: jax.Array
@@ -48,7 +46,8 @@ def fit(
     candidates: Candidates,
     reach: jax.Array,
     columns: list[list[jax.Array]],
-    moves: list[jax.Array],
+    weights: list[jax.Array],
+    updates: list[jax.Array],
     oldest: jax.Array,
     groups: list[int],
     num_groups: int,
@@ -61,7 +60,8 @@ def fit(
       candidates: what is fitted.
       reach: float32, the greatest horizon now.
       columns: the basis of each leaf.
-      moves: the optimizer's own, of each leaf.
+      weights: the parameters.
+      updates: of the optimizer.
       oldest: int32, place of the oldest increment in the columns.
       groups: group of each leaf.
       num_groups: how many groups there are.
@@ -73,8 +73,13 @@ def fit(
       snapshot ahead, ``||p_1 - w_opt|| / ||d||``, float32, where 0 / 0 is 0; the DMD
       operators ``(G, h-1, h-1)``.
     """
-    extended = [[*column, move] for column, move in zip(columns, moves, strict=True)]
-    products, sizes = _history.gram(extended, groups, num_groups, axis_name)
+
+    def basis_and_move(arrays: list[jax.Array]) -> list[jax.Array]:
+        *column, update, weight = arrays
+        return [*column, move(weight, update, column[-1])]
+
+    arrays = [[*c, u, w] for c, u, w in zip(columns, updates, weights, strict=True)]
+    products, sizes = _history.gram(arrays, groups, num_groups, axis_name, basis_and_move)
     steps = products.shape[-1] - 2
     in_time, in_ring = ((jnp.arange(steps) + sign * oldest) % steps for sign in (1, -1))
     in_time = jnp.append(in_time, jnp.array([steps, steps + 1]))
@@ -97,11 +102,6 @@ def merge(
 ) -> tuple[list[jax.Array], jax.Array]:
     """Lets the accepted coordinates jump.
 
-    A coordinate may return by an update later only if the place it jumps to is
-    not so far that its digits are lost there. With `restorable` it jumps only if
-    the loss is below a hundredth of the optimizer's move, or if it lands within
-    four times its own size.
-
     Args:
       event: the event.
       candidates: the candidates.
@@ -110,29 +110,13 @@ def merge(
     Returns:
       The updates, and how many coordinates of each leaf jump, int32 ``(L,)``.
     """
-    merged, masks = [], []
-    leaves = zip(
-        event.weights, event.updates, event.columns, event.moves, event.groups, strict=True
-    )
-    for leaf, (weight, update, column, move, group) in enumerate(leaves):
-        path = tuple(_history.combine(row, column) for row in event.paths[group, index])
-        proposal = Proposal(move, path, event.horizons[index], event.number, leaf)
-        offset = column[-1] - weight.astype(column[-1].dtype)
-        jump = (path[-1] + offset).astype(update.dtype)
-        mask = candidates.criterion(proposal) & event.usable[group, index]
-        landing = _leaves.apply_update(weight, jump)
-        mask &= jnp.isfinite(landing)
-        if event.restorable:
-            rounding = jnp.finfo(landing.dtype).eps * jnp.abs(landing).astype(move.dtype)
-            near = jnp.abs(landing) <= 4 * jnp.abs(_leaves.apply_update(weight, update))
-            mask &= (rounding <= 0.01 * jnp.abs(move)) | near
-        mask &= jnp.isfinite(move) & (move != 0)
-        merged.append(jnp.where(mask, jump, update))
-        masks.append([mask])
+    merged, masks = _merged(event, candidates, index)
     accepted = _sums.over_leaves(
-        lambda column: jnp.sum(column[0], dtype=jnp.int32), masks, event.axis_name
+        lambda column: [column[0].astype(jnp.int32)],
+        list(map(list, zip(masks, event.weights, strict=True))),
+        event.axis_name,
     )
-    return merged, accepted
+    return merged, accepted[:, 0]
 
 
 def verified_merge(
@@ -154,36 +138,61 @@ def verified_merge(
     """
     own = value(event.updates)
     losses = jax.lax.map(
-        lambda index: value(merge(event, candidates, index)[0]), jnp.arange(len(candidates))
+        lambda index: value(_merged(event, candidates, index)[0]), jnp.arange(len(candidates))
     )
     gains = jnp.where(jnp.isfinite(losses), own - losses, -jnp.inf)
     good = (gains > 0) & (gains >= gain_share * gains.max())
     furthest = jnp.where(good, event.horizons, 0).max()
     taken = jnp.argmax(jnp.where(good & (event.horizons == furthest), gains, -jnp.inf))
     taken = jnp.where(good.any(), taken, -1).astype(jnp.int32)
-    merged, accepted = merge(event, candidates, jnp.maximum(taken, 0))
-    merged = [jnp.where(taken < 0, u, m) for u, m in zip(event.updates, merged, strict=True)]
-    return merged, jnp.where(taken < 0, 0, accepted), taken
+    any_taken = event._replace(usable=event.usable & (taken >= 0))
+    return *merge(any_taken, candidates, jnp.maximum(taken, 0)), taken
 
 
 def are_finite(leaves: list[jax.Array], axis_name: AxisName) -> jax.Array:
     """Whether every coordinate is; from one sum."""
     counts = _sums.over_leaves(
-        lambda column: jnp.sum(~jnp.isfinite(column[0]), dtype=jnp.int32),
+        lambda column: [(~jnp.isfinite(column[0])).astype(jnp.int32)],
         [[leaf] for leaf in leaves],
         axis_name,
     )
     return (counts == 0).all()
 
 
-def moves(
-    weights: list[jax.Array], updates: list[jax.Array], columns: list[list[jax.Array]]
-) -> list[jax.Array]:
-    """The optimizer's own moves over the snapshot period."""
-    return [
-        _leaves.apply_update(weight, update).astype(column[-1].dtype) - column[-1]
-        for weight, update, column in zip(weights, updates, columns, strict=True)
-    ]
+def move(weight: jax.Array, update: jax.Array, anchor: jax.Array) -> jax.Array:
+    """The optimizer's own over the snapshot period."""
+    return _leaves.apply_update(weight, update).astype(anchor.dtype) - anchor
+
+
+def _merged(
+    event: Event, candidates: Candidates, index: jax.Array | int
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The merged updates, and which coordinates jump.
+
+    A coordinate may return by an update later only if the place it jumps to is
+    not so far that its digits are lost there. If restorable it jumps only if the
+    loss is below a hundredth of the optimizer's move, or if it lands within four
+    times its own size.
+    """
+    merged, masks = [], []
+    leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
+    for leaf, (weight, update, column, group) in enumerate(leaves):
+        own = move(weight, update, column[-1])
+        path = tuple(_history.combine(row, column) for row in event.paths[group, index])
+        proposal = Proposal(own, path, event.horizons[index], event.number, leaf)
+        offset = column[-1] - weight.astype(column[-1].dtype)
+        jump = (path[-1] + offset).astype(update.dtype)
+        mask = candidates.criterion(proposal) & event.usable[group, index]
+        landing = _leaves.apply_update(weight, jump)
+        mask &= jnp.isfinite(landing)
+        if event.restorable:
+            rounding = jnp.finfo(landing.dtype).eps * jnp.abs(landing).astype(own.dtype)
+            near = jnp.abs(landing) <= 4 * jnp.abs(_leaves.apply_update(weight, update))
+            mask &= (rounding <= 0.01 * jnp.abs(own)) | near
+        mask &= jnp.isfinite(own) & (own != 0)
+        merged.append(jnp.where(mask, jump, update))
+        masks.append(mask)
+    return merged, masks
 
 
 def _relative_error(products: jax.Array, first: jax.Array) -> jax.Array:

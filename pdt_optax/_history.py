@@ -125,29 +125,35 @@ def no_scales(leaf: Any) -> jax.Array:
 
 
 def gram(
-    columns: list[_Leaves], groups: list[int], num_groups: int, axis_name: _sums.AxisName = None
+    columns: list[_Leaves],
+    groups: list[int],
+    num_groups: int,
+    axis_name: _sums.AxisName = None,
+    vectors: Callable[[_Leaves], _Leaves] = list,
 ) -> Gram:
     """One Gram matrix for each group of leaves.
 
     Args:
-      columns: the vectors of each leaf, in compute precision.
+      columns: arrays of each leaf.
       groups: group of each leaf.
       num_groups: how many groups there are.
       axis_name: axes that divide the leaves.
+      vectors: from the arrays of a leaf to those whose inner products are taken, element by
+        element, in compute precision.
 
     Returns:
       Gram matrices of shape ``(num_groups, n, n)`` and sizes ``(num_groups,)``.
     """
     dtype = compute_dtype(*(column[-1] for column in columns))
-    size = len(columns[0])
+    size = len(jax.eval_shape(vectors, columns[0]))
     row, col = np.tril_indices(size)
 
-    def products(column: _Leaves) -> jax.Array:
-        pairs = zip(row, col, strict=True)
-        return jnp.stack([jnp.sum(column[i] * column[j]) for i, j in pairs]).astype(dtype)
+    def products(column: _Leaves) -> list[jax.Array]:
+        of_leaf = vectors(column)
+        return [of_leaf[i] * of_leaf[j] for i, j in zip(row, col, strict=True)]
 
     member = np.arange(num_groups)[:, None] == np.asarray(groups)
-    of_leaves = _sums.over_leaves(products, columns, axis_name)
+    of_leaves = _sums.over_leaves(products, columns, axis_name).astype(dtype)
     sums = jnp.stack([of_leaves[np.flatnonzero(leaves)].sum(axis=0) for leaves in member])
     matrix = jnp.zeros((num_groups, size, size), dtype)
     matrix = matrix.at[:, row, col].set(sums).at[:, col, row].set(sums)

@@ -206,13 +206,13 @@ def pdt(
     def predict(updates, weights, held, groups, state, value):
         """The updates with the jumps of the accepted coordinates, and a report."""
         columns, reach = held.basis(), state.pace.jump_horizon
-        moves = _event.moves(weights, updates, columns)
         oldest = kind.oldest(state.snapshots_taken)
         paths, usable, error, operators = _event.fit(
             candidates,
             reach,
             columns,
-            moves,
+            weights,
+            updates,
             oldest,
             *groups,
             axis_name=axis_name,
@@ -222,7 +222,6 @@ def pdt(
             weights,
             updates,
             columns,
-            moves,
             groups[0],
             paths,
             usable,

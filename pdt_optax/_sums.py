@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import functools
 import math
+import operator
 from typing import Any
 
 import jax
@@ -13,31 +14,39 @@ from jax.experimental.custom_partitioning import (
 )
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+import numpy as np
 
 AxisName = str | tuple[str, ...] | None
 _Columns = list[list[jax.Array]]
+_Terms = Callable[[list[jax.Array]], list[jax.Array]]
+_LONGEST_ROW, _LARGE, _LANES = 4096, 2**16, 4
 
 
-def over_leaves(
-    local: Callable[[list[jax.Array]], jax.Array], columns: _Columns, axis_name: AxisName = None
-) -> jax.Array:
+def over_leaves(terms: _Terms, columns: _Columns, axis_name: AxisName = None) -> jax.Array:
     """Sums of every leaf over its coordinates, wherever they lie.
 
     XLA would reduce each sharded leaf by itself. Here each device sums what it
     holds of all leaves, and one all-reduce adds these small sums.
 
     Args:
-      local: sums over a part of a leaf, from its arrays, which all have the shape of
-        the part. Those of the whole leaf are the sums of these over its parts.
+      terms: what is summed, element by element: from the arrays of a leaf to arrays
+        of its shape.
       columns: the arrays of each leaf.
       axis_name: axes of an enclosing :func:`jax.shard_map` that divide the leaves.
 
     Returns:
-      What `local` gives for each leaf, shape ``(L, ...)``.
+      The sums for each leaf, shape ``(L, terms)``.
     """
 
+    def plain(column: list[jax.Array]) -> jax.Array:
+        return jnp.stack([jnp.sum(term) for term in terms(column)])
+
     def whole(columns: _Columns) -> jax.Array:
-        return jnp.stack([local(column) for column in columns])
+        return jnp.stack([plain(column) for column in columns])
+
+    def local(column: list[jax.Array]) -> jax.Array:
+        one_pass = functools.partial(_in_one_pass, terms)
+        return jax.lax.platform_dependent(column, cpu=one_pass, default=plain)
 
     if axis_name is not None:
         names = axis_names(axis_name)
@@ -48,9 +57,47 @@ def over_leaves(
 
     def anywhere(columns: _Columns) -> jax.Array:
         """The TPU's compiler knows no custom partitioning; it joins the reductions by itself."""
-        return jax.lax.platform_dependent(columns, tpu=whole, default=_partitioned(local, whole))
+        return jax.lax.platform_dependent(columns, tpu=whole, default=_partitioned(local, plain))
 
     return _transformable(whole, anywhere)(columns)
+
+
+def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
+    """All sums from one reading of the arrays.
+
+    XLA's CPU compiler writes out what it sums, and reads the arrays for each sum
+    anew, unless the sums are one reduction of several operands. Lanes let it use
+    vector instructions there; small leaves are not worth the time to compile them.
+    """
+    rows = [array.reshape(-1, _row_length(array.shape)) for array in column]
+    num_terms = len(terms(column))
+    lanes = _LANES if num_terms > 1 and _is_large(rows[0]) else 1
+    parts = [terms([row[:, lane::lanes] for row in rows]) for lane in range(lanes)]
+    summands = [functools.reduce(operator.add, part) for part in zip(*parts, strict=True)]
+    if num_terms == 1:
+        summands.append(rows[-1])
+
+    operators = [operator.add] * num_terms + [jnp.maximum] * (len(summands) - num_terms)
+
+    def combine(some, others):
+        return [op(a, b) for op, a, b in zip(operators, some, others, strict=True)]
+
+    zeros = [np.zeros((), summand.dtype) for summand in summands]
+    reduced = jax.lax.reduce(summands, zeros, combine, (1,))
+    of_rows = jax.lax.optimization_barrier(reduced)  # Or the one without a use would be dropped.
+    return jnp.sum(jnp.stack(of_rows[:num_terms]), axis=1)
+
+
+def _is_large(rows: jax.Array) -> bool:
+    return rows.size >= _LARGE and rows.shape[1] % _LANES == 0
+
+
+def _row_length(shape: tuple[int, ...]) -> int:
+    """Of the rows, each summed one number after the other."""
+    length = shape[-1] if shape else 1
+    if length <= _LONGEST_ROW:
+        return max(length, 1)
+    return max(d for d in range(1, _LONGEST_ROW + 1) if length % d == 0)
 
 
 def check_axis_name(name: str, axis_name: Any) -> None:
@@ -98,8 +145,16 @@ def _once(sums: jax.Array, whole_axes: list[str]) -> jax.Array:
     return sums
 
 
-def _partitioned(local: Callable[..., jax.Array], whole: Callable[..., jax.Array]) -> Any:
-    """`whole`, with `local` on each device's parts once the compiler knows the shardings."""
+def _partitioned(local: Callable[..., jax.Array], plain: Callable[..., jax.Array]) -> Any:
+    """`local` of every leaf, on each device's parts once the compiler knows the shardings.
+
+    `plain` where explicitly sharded types keep `local` from reshaping them before.
+    """
+
+    @custom_partitioning
+    def partitioned(columns):
+        of_leaf = plain if jax.sharding.get_abstract_mesh().explicit_axes else local
+        return jnp.stack([of_leaf(column) for column in columns])
 
     def partition(mesh, columns, _):
         shardings = [[_even(column[-1], mesh)] * len(column) for column in columns[0]]
@@ -126,7 +181,6 @@ def _partitioned(local: Callable[..., jax.Array], whole: Callable[..., jax.Array
         ]
         return SdyShardingRule(tuple(factors[: len(arrays)]), tuple(factors[len(arrays) :]))
 
-    partitioned = custom_partitioning(whole)
     partitioned.def_partition(partition=partition, sharding_rule=sharding_rule)
     return partitioned
 

@@ -126,7 +126,7 @@ def test_an_event_moves_one_matrix_of_products_and_one_vector_of_counts(mesh, la
     state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
     with jax.set_mesh(mesh):
         found = collectives(jax.jit(tx.update).lower(params, state, params).compile())
-    products, masks = ("f32", f"{len(params)},{6 * 7 // 2}"), ("s32", f"{len(params)}")
+    products, masks = ("f32", f"{len(params)},{6 * 7 // 2}"), ("s32", f"{len(params)},1")
     expected = [("all-reduce", [products]), ("all-reduce", [masks])]
     assert found == ([] if layout == "data" else expected)
 
