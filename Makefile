@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test fuzz kill lint format toy tpu docs figures notebooks package clean
+.PHONY: help demo test bench fuzz kill lint format toy tpu docs figures notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -22,6 +22,11 @@ tpu:  ## Compile whole train steps for TPU slices, without a TPU
 
 test: lint  ## Lint, types, tests and doctests
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
+	$(BIN)/python -m experiments.bench
+	$(BIN)/python -m experiments.bench_accuracy
+	$(BIN)/python -m experiments.bench_ire
 
 fuzz: $(VENV)/test  ## Thousands of hostile histories; prints how many
 	PDT_FUZZ=1 $(BIN)/python -m pytest -n0 -s tests/test_fuzz.py

@@ -19,7 +19,7 @@ import numpy as np
 AxisName = str | tuple[str, ...] | None
 _Columns = list[list[jax.Array]]
 _Terms = Callable[[list[jax.Array]], list[jax.Array]]
-_LONGEST_ROW, _LARGE, _LANES = 4096, 2**16, 4
+_ROW, _LARGE, _LANES = 1024, 2**16, 4
 
 
 def over_leaves(terms: _Terms, columns: _Columns, axis_name: AxisName = None) -> jax.Array:
@@ -66,17 +66,27 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
     """All sums from one reading of the arrays.
 
     XLA's CPU compiler writes out what it sums, and reads the arrays for each sum
-    anew, unless the sums are one reduction of several operands. Lanes let it use
-    vector instructions there; small leaves are not worth the time to compile them.
+    anew, unless the sums are one reduction of several operands.
     """
-    rows = [array.reshape(-1, _row_length(array.shape)) for array in column]
-    num_terms = len(terms(column))
-    lanes = _LANES if num_terms > 1 and _is_large(rows[0]) else 1
+    flat = [array.reshape(-1) for array in column]
+    size = flat[0].size
+    whole = size - size % _ROW
+    sums = []
+    if whole:
+        sums.append(_of_rows(terms, [array[:whole].reshape(-1, _ROW) for array in flat]))
+    if whole < size or not size:
+        sums.append(_of_rows(terms, [array[whole:][None] for array in flat]))
+    return functools.reduce(operator.add, sums)
+
+
+def _of_rows(terms: _Terms, rows: list[jax.Array]) -> jax.Array:
+    """Lanes let the compiler use vector instructions; small leaves are not worth compiling them."""
+    num_terms = len(terms(rows))
+    lanes = _LANES if num_terms > 1 and rows[0].size >= _LARGE else 1
     parts = [terms([row[:, lane::lanes] for row in rows]) for lane in range(lanes)]
     summands = [functools.reduce(operator.add, part) for part in zip(*parts, strict=True)]
     if num_terms == 1:
         summands.append(rows[-1])
-
     operators = [operator.add] * num_terms + [jnp.maximum] * (len(summands) - num_terms)
 
     def combine(some, others):
@@ -86,18 +96,6 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
     reduced = jax.lax.reduce(summands, zeros, combine, (1,))
     of_rows = jax.lax.optimization_barrier(reduced)  # Or the one without a use would be dropped.
     return jnp.sum(jnp.stack(of_rows[:num_terms]), axis=1)
-
-
-def _is_large(rows: jax.Array) -> bool:
-    return rows.size >= _LARGE and rows.shape[1] % _LANES == 0
-
-
-def _row_length(shape: tuple[int, ...]) -> int:
-    """Of the rows, each summed one number after the other."""
-    length = shape[-1] if shape else 1
-    if length <= _LONGEST_ROW:
-        return max(length, 1)
-    return max(d for d in range(1, _LONGEST_ROW + 1) if length % d == 0)
 
 
 def check_axis_name(name: str, axis_name: Any) -> None:
