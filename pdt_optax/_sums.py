@@ -19,7 +19,8 @@ import numpy as np
 AxisName = str | tuple[str, ...] | None
 _Columns = list[list[jax.Array]]
 _Terms = Callable[[list[jax.Array]], list[jax.Array]]
-_ROW, _LARGE, _LANES = 1024, 2**16, 4
+# A row is summed one number after the other: the shorter the more accurate.
+_LONG_ROW, _SHORT_ROW, _LARGE, _LANES = 512, 32, 2**16, 4
 
 
 def over_leaves(terms: _Terms, columns: _Columns, axis_name: AxisName = None) -> jax.Array:
@@ -70,10 +71,11 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
     """
     flat = [array.reshape(-1) for array in column]
     size = flat[0].size
-    whole = size - size % _ROW
+    row = _LONG_ROW if size >= _LARGE else _SHORT_ROW
+    whole = size - size % row
     sums = []
     if whole:
-        sums.append(_of_rows(terms, [array[:whole].reshape(-1, _ROW) for array in flat]))
+        sums.append(_of_rows(terms, [array[:whole].reshape(-1, row) for array in flat]))
     if whole < size or not size:
         sums.append(_of_rows(terms, [array[whole:][None] for array in flat]))
     return functools.reduce(operator.add, sums)
