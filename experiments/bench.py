@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _comparisons() -> list[tuple[str, Any]]:
-    sizes = [("event", int(size)) for size in _SIZES.value]
+    sizes: list[tuple[str, Any]] = [("event", int(size)) for size in _SIZES.value]
     return sizes + [(kind, model) for kind in ("step", "epoch") for model in _MODELS.value]
 
 

@@ -10,6 +10,7 @@ Example:
 
 from collections.abc import Iterator
 import functools
+from typing import Any, cast
 
 from absl import flags
 import jax
@@ -40,15 +41,16 @@ def prediction_error(size: int, seed: int) -> float:
     )
     keys = jax.random.split(jax.random.key(seed), 1 + 2 * len(_MODES) + _HISTORY)
     params = 0.05 * jax.random.normal(keys[0], shape)
-    state = tx.init(params)
+    state = cast(pdt_optax.PDTState, tx.init(params))
     move, update = jax.jit(functools.partial(_move, shape=shape)), jax.jit(tx.update)
     for period in range(_HISTORY):
         updates, before = move(keys[1:], period), state
-        updates, state = update(updates, state, params)
+        updates, new_state = update(updates, state, params)
+        state = cast(pdt_optax.PDTState, new_state)
         if period < _HISTORY - 1:
             params = params + updates
     assert state.predictions == 1
-    basis = [*before.increments, before.anchor]
+    basis: list[Any] = [*before.increments, before.anchor]
     coefficients = _coefficients(basis)
     error = size_of_move = 0.0
     own = move(keys[1:], _HISTORY - 1)

@@ -293,7 +293,7 @@ def _blind(every: int, criteria: str, settings: _Settings) -> Link:
         adaptive=pdt_optax.Adaptive() if _ADAPTIVE.value else None,
         rollback=_ROLLBACK.value,
     )
-    return Link(pdt, settings.history, settings.horizon)
+    return Link(pdt, _arrays(settings.history), settings.horizon)
 
 
 def _switching(every: int) -> Link:
@@ -324,6 +324,9 @@ def _verified(every: int, settings: _Settings) -> Link:
         verify=verify,
     )
     candidates = len(verify.horizons) * len(verify.predictors)
-    history = settings.history
-    arrays = history if isinstance(history, int) else history.rank + 1
-    return Link(pdt, arrays, _VERIFY_POINTS, candidates)
+    return Link(pdt, _arrays(settings.history), _VERIFY_POINTS, candidates)
+
+
+def _arrays(history: int | pdt_optax.Streaming) -> int:
+    """Held for each parameter."""
+    return history if isinstance(history, int) else history.rank + 1

@@ -50,7 +50,7 @@ def pydmd_event(snapshots: np.ndarray, arrived: np.ndarray, horizon: int) -> np.
     """With PyDMD."""
     import pydmd
 
-    model = pydmd.DMD(svd_rank=-1, exact=True, opt=False).fit(snapshots)
+    model: Any = pydmd.DMD(svd_rank=-1, exact=True, opt=False).fit(snapshots)
     newest = snapshots[:, -1]
     amplitudes = np.linalg.pinv(model.modes) @ newest
     powers = model.eigs ** np.arange(1, horizon + 1)[:, None]
