@@ -77,15 +77,19 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     steps, epochs = ({r["of"]: r for r in rows if r["kind"] == kind} for kind in ("step", "epoch"))
-    for model in steps:
-        if model in epochs:
-            lines.append(
-                f"| {model} | {200 * medians(steps[model])['without']:.2f} "
-                f"| {ratio(steps[model], 'with PDT', 'without'):.3f} "
-                f"| {medians(epochs[model])['without']:.2f} "
-                f"| {ratio(epochs[model], 'with PDT', 'without'):.3f} "
-                f"| {ratio(epochs[model], 'verified', 'without'):.2f} |"
-            )
+    for model, step in steps.items():
+        cells = [
+            model,
+            f"{200 * medians(step)['without']:.2f}",
+            f"{ratio(step, 'with PDT', 'without'):.3f}",
+        ]
+        if epoch := epochs.get(model):
+            cells += [
+                f"{medians(epoch)['without']:.2f}",
+                f"{ratio(epoch, 'with PDT', 'without'):.3f}",
+                f"{ratio(epoch, 'verified', 'without'):.2f}",
+            ]
+        lines.append("| " + " | ".join(cells + ["-"] * (6 - len(cells))) + " |")
     return "\n".join(lines)
 
 
