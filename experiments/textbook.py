@@ -17,33 +17,17 @@ import numpy as np
 Event = Callable[[Any, Any, int], Any]
 
 
-@functools.partial(jax.jit, static_argnames="horizon")
-def jax_event(snapshots: jax.Array, arrived: jax.Array, horizon: int) -> jax.Array:
-    """With `jax.numpy`."""
+def event(xp: Any, snapshots: Any, arrived: Any, horizon: int) -> Any:
+    """With `xp`: `jax.numpy` or `torch`."""
     newest = snapshots[:, -1]
-    u, s, vt = jnp.linalg.svd(snapshots[:, :-1], full_matrices=False)
+    u, s, vt = xp.linalg.svd(snapshots[:, :-1], full_matrices=False)
     lifted = snapshots[:, 1:] @ (vt.T / s)
-    eigenvalues, vectors = jnp.linalg.eig(u.T @ lifted)
-    modes = lifted.astype(vectors.dtype) @ vectors
-    amplitudes = jnp.linalg.pinv(modes) @ newest.astype(modes.dtype)
-    powers = eigenvalues ** jnp.arange(1, horizon + 1)[:, None]
+    eigenvalues, vectors = xp.linalg.eig(u.T @ lifted)
+    modes = (lifted + 0j) @ vectors
+    amplitudes = xp.linalg.pinv(modes) @ (newest + 0j)
+    powers = eigenvalues ** xp.arange(1, horizon + 1)[:, None]
     path = (modes @ (powers * amplitudes).T).real
-    return _merged(jnp, newest, arrived, path, horizon)
-
-
-def torch_event(snapshots: Any, arrived: Any, horizon: int) -> Any:
-    """With PyTorch."""
-    import torch
-
-    newest = snapshots[:, -1]
-    u, s, vt = torch.linalg.svd(snapshots[:, :-1], full_matrices=False)
-    lifted = snapshots[:, 1:] @ (vt.T / s)
-    eigenvalues, vectors = torch.linalg.eig(u.T @ lifted)
-    modes = lifted.to(vectors.dtype) @ vectors
-    amplitudes = torch.linalg.pinv(modes) @ newest.to(modes.dtype)
-    powers = eigenvalues ** torch.arange(1, horizon + 1)[:, None]
-    path = (modes @ (powers * amplitudes).T).real
-    return _merged(torch, newest, arrived, path, horizon)
+    return _merged(xp, newest, arrived, path, horizon)
 
 
 def pydmd_event(snapshots: np.ndarray, arrived: np.ndarray, horizon: int) -> np.ndarray:
@@ -60,11 +44,12 @@ def pydmd_event(snapshots: np.ndarray, arrived: np.ndarray, horizon: int) -> np.
 
 def available() -> Mapping[str, tuple[Event, Callable[[np.ndarray], Any]]]:
     """Those whose packages are installed, with how they want their arrays."""
-    found: dict[str, tuple[Event, Callable[[np.ndarray], Any]]] = {"JAX": (jax_event, jnp.asarray)}
+    with_jax = jax.jit(functools.partial(event, jnp), static_argnums=2)
+    found: dict[str, tuple[Event, Callable[[np.ndarray], Any]]] = {"JAX": (with_jax, jnp.asarray)}
     if importlib.util.find_spec("torch"):
         import torch
 
-        found["torch"] = (torch_event, torch.from_numpy)
+        found["torch"] = (functools.partial(event, torch), torch.from_numpy)
     if importlib.util.find_spec("pydmd"):
         found["PyDMD"] = (pydmd_event, lambda array: array)
     return found

@@ -83,10 +83,11 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
 
 def _of_rows(terms: _Terms, rows: list[jax.Array]) -> jax.Array:
     """Lanes let the compiler use vector instructions; small leaves are not worth compiling them."""
-    num_terms = len(terms(rows))
-    lanes = _LANES if num_terms > 1 and rows[0].size >= _LARGE else 1
-    parts = [terms([row[:, lane::lanes] for row in rows]) for lane in range(lanes)]
-    summands = [functools.reduce(operator.add, part) for part in zip(*parts, strict=True)]
+    summands = terms(rows)
+    num_terms = len(summands)
+    if num_terms > 1 and rows[0].size >= _LARGE:
+        lanes = [terms([row[:, lane::_LANES] for row in rows]) for lane in range(_LANES)]
+        summands = [functools.reduce(operator.add, lane) for lane in zip(*lanes, strict=True)]
     if num_terms == 1:
         summands.append(rows[-1])
     operators = [operator.add] * num_terms + [jnp.maximum] * (len(summands) - num_terms)
