@@ -47,8 +47,7 @@ def available() -> Mapping[str, tuple[Event, Callable[[np.ndarray], Any]]]:
     with_jax = jax.jit(functools.partial(event, jnp), static_argnums=2)
     found: dict[str, tuple[Event, Callable[[np.ndarray], Any]]] = {"JAX": (with_jax, jnp.asarray)}
     if importlib.util.find_spec("torch"):
-        import torch
-
+        torch = importlib.import_module("torch")
         found["torch"] = (functools.partial(event, torch), torch.from_numpy)
     if importlib.util.find_spec("pydmd"):
         found["PyDMD"] = (pydmd_event, lambda array: array)
