@@ -30,7 +30,7 @@ _SEEDS = "0,100,200,300,400"
 _TUNED = {
     "fcn_sgd": ("0.3", _SEEDS, 12, ()),
     "fcn_momentum": ("0.1", _SEEDS, 11, ()),
-    "fcn_adam": ("0.005", _SEEDS, 17, ()),
+    "fcn_adam": ("0.005", _SEEDS, 24, ("--pdt_verify_examples=256",)),
     "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
     "vit_adamw": ("0.005", "0,100,200", 19, ("--pdt_criteria=", "--pdt_scope=leaf")),
 }
@@ -89,13 +89,13 @@ STUDIES: Mapping[str, Study] = {
             f"examples_{number}": (
                 *_WORKLOADS["fcn_adam"],
                 "--learning_rate=0.005",
-                "--seeds=1,2,3",
+                "--seeds=1,2,3,4,5,6",
                 "--pdt",
                 "--pdt_verify",
                 "--pdt_criteria=",
                 f"--pdt_verify_examples={number}",
             )
-            for number in (256, 512)
+            for number in (256, 384, 512)
         },
     },
     # A history of few directions that has seen all snapshots, on the seeds that explore.
