@@ -80,7 +80,7 @@ def train(seed: int, *links: optax.GradientTransformation) -> Iterator[dict[str,
             step(model, optimizer, batch)
         jumped = 0.0
         if links:
-            metrics = pdt_optax.metrics(nnx.as_pure(optimizer.opt_state))
+            metrics = pdt_optax.metrics(optimizer.opt_state)
             if metrics.predictions > predictions:
                 predictions, jumped = int(metrics.predictions), float(metrics.mask_ratio)
         model.eval()

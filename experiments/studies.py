@@ -30,7 +30,7 @@ _SEEDS = "0,100,200,300,400"
 _TUNED = {
     "fcn_sgd": ("0.3", _SEEDS, 12, ()),
     "fcn_momentum": ("0.1", _SEEDS, 11, ()),
-    "fcn_adam": ("0.005", _SEEDS, 24, ("--pdt_verify_examples=256",)),
+    "fcn_adam": ("0.005", _SEEDS, 17, ()),
     "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
     "vit_adamw": ("0.005", "0,100,200", 19, ("--pdt_criteria=", "--pdt_scope=leaf")),
 }
@@ -76,15 +76,24 @@ STUDIES: Mapping[str, Study] = {
     },
     # How much the learning rate and the number of scored examples matter to it with Adam.
     "verified_adam": {
-        "rate_0.003": (
-            *_WORKLOADS["fcn_adam"],
-            "--learning_rate=0.003",
-            f"--seeds={_SEEDS}",
-            "--short_epochs=17",
-            "--baseline",
-            "--pdt",
-            "--pdt_verify",
-        ),
+        **{
+            name: (
+                *_WORKLOADS["fcn_adam"],
+                *settings,
+                f"--seeds={_SEEDS}",
+                "--baseline",
+                "--pdt",
+                "--pdt_verify",
+            )
+            for name, settings in {
+                "rate_0.003": ("--learning_rate=0.003", "--short_epochs=17"),
+                "rate_0.005_examples_256": (
+                    "--learning_rate=0.005",
+                    "--short_epochs=24",
+                    "--pdt_verify_examples=256",
+                ),
+            }.items()
+        },
         **{
             f"examples_{number}": (
                 *_WORKLOADS["fcn_adam"],

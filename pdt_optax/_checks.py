@@ -46,6 +46,15 @@ def check_optional(name: str, value: Any, kind: type) -> None:
         raise ValueError(f"`{name}` must be None or a pdt_optax.{kind.__name__}, got {value!r}.")
 
 
+def check_default(name: str, value: Any, default: Any, instead: str) -> None:
+    """Raises ValueError for an argument that another one takes the place of."""
+    if value != default:
+        raise ValueError(
+            f"`{name}` must be left out where `{instead}` is given, which has its own; "
+            f"got {value!r}."
+        )
+
+
 def check_bool(name: str, value: Any) -> None:
     """Raises ValueError unless it is True or False."""
     if not isinstance(value, bool):

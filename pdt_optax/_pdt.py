@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import inspect
 from typing import Any
 
 import jax
@@ -108,9 +109,9 @@ def pdt(
         all of them; with it those are known that are not. Under ``jit`` alone the
         shardings of the parameters are followed without it.
       verify: a :class:`pdt_optax.Verify`: jump only where it lowers the loss that
-        ``value_fn``, an extra argument of ``update``, gives for parameters. It
-        replaces `criteria`, `predictor`, `horizon` and `svd_rank`; ``interval=0``
-        is safe and best with it.
+        ``value_fn``, an extra argument of ``update``, gives for parameters. It has
+        its own criteria, predictors and horizons, so `criteria`, `predictor`,
+        `horizon` and `svd_rank` are left out; ``interval=0`` is safe and best with it.
       adaptive: a :class:`pdt_optax.Adaptive`: shorter and rarer predictions after
         bad ones.
       rollback: whether the parameters return to the optimizer's result of before
@@ -174,6 +175,15 @@ def pdt(
         _checks.check_int("history", history, 3)
         kind = Ring(history)
     _checks.check_optional("verify", verify, Verify)
+    if verify is not None:
+        defaults = inspect.signature(pdt).parameters
+        for name, given in (
+            ("criteria", criteria),
+            ("predictor", predictor),
+            ("horizon", horizon),
+            ("svd_rank", svd_rank),
+        ):
+            _checks.check_default(name, given, defaults[name].default, "verify")
     _checks.check_optional("adaptive", adaptive, Adaptive)
     _storage.check_dtype("history_dtype", history_dtype)
     _sums.check_axis_name("axis_name", axis_name)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 
 from pdt_optax import _leaves
 
@@ -58,11 +59,21 @@ def _check_same(found: dict[str, Any], expected: dict[str, Any], where: str) -> 
     """Raises ValueError at the first leaf that differs, naming the argument it depends on."""
     for path in sorted({*found, *expected}):
         there, now = _describe(found.get(path)), _describe(expected.get(path))
-        if there != now:
+        if there != now and not _are_numbers(found.get(path), expected.get(path)):
             raise ValueError(
                 f"`{_argument(path, found, expected)}` must be as it was when the state was made: "
                 f"{path} is {there} in {where}, {now} by the arguments of now."
             )
+
+
+def _are_numbers(found: Any, expected: Any) -> bool:
+    """Whether it is a Python number, such as an epoch: nobody chose how many bits it has."""
+    if not getattr(expected, "weak_type", isinstance(expected, int | float)):
+        return False
+    kinds = [np.dtype(_leaves.leaf_dtype(leaf)).kind for leaf in (found, expected)]
+    return kinds[0] == kinds[1] and not any(
+        getattr(leaf, "shape", ()) for leaf in (found, expected)
+    )
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

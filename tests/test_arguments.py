@@ -38,6 +38,18 @@ import pdt_optax
         ({"axis_name": ()}, r"`axis_name` must be None, the name of a mesh axis .* got \(\)"),
         ({"axis_name": 0}, "`axis_name` must be None, the name of a mesh axis .* got 0"),
         ({"verify": True}, r"`verify` must be None or a pdt_optax\.Verify, got True"),
+        *[
+            (
+                {"verify": pdt_optax.Verify(), name: value},
+                f"`{name}` must be left out where `verify` is given, .* got {value!r}",
+            )
+            for name, value in {
+                "criteria": "bounded",
+                "predictor": "linear",
+                "horizon": 10,
+                "svd_rank": 2,
+            }.items()
+        ],
         ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
         ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
         ({"value_tolerance": "a"}, "`value_tolerance` must be at least 0, got 'a'"),

@@ -145,6 +145,16 @@ def test_metadata_of_a_checkpoint_that_fits(checkpoint):
     assert typed["opt_state"][-1].anchor["w"].shape == (16, 8)
 
 
+def test_a_python_number_beside_the_state_may_have_other_bits():
+    state = pdt_optax.pdt(2).init(jnp.ones(3))
+    target = jax.eval_shape(lambda: {"state": state, "epoch": 0})
+    saved = {"state": state, "epoch": np.asarray(7, np.int64)}
+    assert pdt_optax.restore_types(saved, target)["epoch"] == 7
+    for wrong in (np.asarray([7]), np.asarray(7.0)):
+        with pytest.raises(ValueError, match="epoch is "):
+            pdt_optax.restore_types(saved | {"epoch": wrong}, target)
+
+
 def test_other_groups_and_other_parameters():
     params = initial(TX)["params"]
     tx = pdt_optax.pdt(2, scope="leaf")

@@ -67,10 +67,11 @@ def loss(params):
 
 
 def link(verify, every=2, **options):
-    settings = {"history": 3, "start": 3, "interval": 0, "horizon": 2, "predictor": "linear"}
-    settings["criteria"] = pdt_optax.path_sign()
+    settings = {"history": 3, "start": 3, "interval": 0}
     if verify:
-        options["verify"] = pdt_optax.Verify(horizons=(2,), predictors=("linear",))
+        settings["verify"] = pdt_optax.Verify(horizons=(2,), predictors=("linear",))
+    else:
+        settings |= {"horizon": 2, "predictor": "linear", "criteria": pdt_optax.path_sign()}
     return pdt_optax.pdt(every, **settings | options)
 
 
@@ -305,7 +306,7 @@ def test_nnx_optimizer():
     step = nnx.jit(lambda m, o: o.update(m, nnx.grad(lambda m: jnp.sum(m.kernel**2))(m)))
     for _ in range(12):
         step(model, optimizer)
-    assert pdt_optax.metrics(nnx.as_pure(optimizer.opt_state)).predictions == 4
+    assert pdt_optax.metrics(optimizer.opt_state).predictions == 4
 
 
 def test_resetting_the_own_state_after_a_jump():

@@ -210,6 +210,44 @@ def test_nnx_optimizer():
     assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
 
 
+def test_nnx_with_batch_norm_and_dropout():
+    """Scoring leaves statistics and random keys as they are."""
+
+    class Model(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            self.norm = nnx.BatchNorm(12, momentum=0.9, rngs=rngs)
+            self.dropout = nnx.Dropout(0.1, rngs=rngs)
+            self.linear = nnx.Linear(12, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.linear(self.dropout(self.norm(x)))
+
+    def loss_fn(model):
+        return jnp.mean((model(INPUTS) - TARGETS) ** 2)
+
+    @nnx.jit
+    def step(model, optimizer):
+        grads = nnx.grad(loss_fn)(model)
+        graph, _, rest = nnx.split(model, nnx.Param, ...)
+
+        def value_fn(params):
+            scored = nnx.merge(graph, params, rest, copy=True)
+            scored.set_attributes(nnx.Dropout, deterministic=True)
+            return loss_fn(scored)
+
+        optimizer.update(model, grads, value_fn=value_fn)
+
+    model = Model()
+    optimizer = nnx.Optimizer(model, verified(every=1), wrt=nnx.Param)
+    for _ in range(8):
+        step(model, optimizer)
+    assert pdt_optax.metrics(optimizer.opt_state).mask_ratio > 0
+    mean = (1 - 0.9**8) * np.mean(INPUTS, axis=0)
+    np.testing.assert_allclose(model.norm.mean[...], mean, rtol=1e-5, atol=1e-6)
+    assert model.dropout.rngs.count[...] == 8
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
