@@ -320,7 +320,7 @@ def test_controls_and_careful_arms(tmp_path):
 
 
 def test_a_grid_trains_the_optimizer_alone(tmp_path):
-    train_small(tmp_path, "--epochs=1", "--model=vit", "--optimizer=adamw", "--grid=0.001,1e-30")
+    train_small(tmp_path, "--epochs=1", "--model=cnn", "--optimizer=adamw", "--grid=0.001,1e-30")
     first, second = (epochs_of(records.read(tmp_path), rate)[0] for rate in ("0.001", "1e-30"))
     assert score.low_loss(first) > score.low_loss(second)
 
