@@ -1,6 +1,7 @@
 """Sphinx configuration; `make docs` builds the pages, and nothing in them needs a network."""
 
 import pathlib
+import shutil
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -13,9 +14,8 @@ author = "The pdt_optax authors"
 version = release = pdt_optax.__version__
 html_title = f"pdt_optax {version}"
 
-notebooks = pathlib.Path(__file__).parent / "notebooks"
-if not notebooks.exists():  # Pages must lie in this folder.
-    notebooks.symlink_to("../notebooks")
+here = pathlib.Path(__file__).parent  # Pages must lie in this folder.
+shutil.copytree(here.parent / "notebooks", here / "notebooks", dirs_exist_ok=True)
 
 extensions = [
     "myst_nb",
