@@ -1,12 +1,16 @@
 """Refreshed running statistics are those of the parameters of now."""
 
+import pathlib
+
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import batch_norm
+from experiments import batch_norm, batch_norm_jumps, records
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 class Model(nnx.Module):
@@ -39,3 +43,14 @@ def test_no_batches():
         batch_norm.refresh_statistics(model, [])
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), before, nnx.state(model)))
     assert not model.norm.use_running_average
+
+
+def test_table_of_the_docs_is_that_of_the_records():
+    """And a single jump makes stale statistics useless, refreshed ones not."""
+    text = (ROOT / "docs" / "compatibility.md").read_text()
+    table = text[text.index("<!-- batch_norm:") : text.index("<!-- end of batch_norm -->")]
+    rows = records.read_rows(ROOT / "experiments" / "results" / "batch_norm")
+    assert table.split("-->")[1].strip() == batch_norm_jumps.table(rows)
+    jumps = [row for row in rows if row["jumped"]]
+    assert max(row["stale"] for row in jumps) > 5
+    assert max(row["refreshed"] for row in jumps) < 1
