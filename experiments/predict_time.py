@@ -39,7 +39,10 @@ _COTANGENTS = flags.DEFINE_integer(
     "num_cotangents", 1, "Gradients an example from which a kernel is made.", lower_bound=1
 )
 _MAX_SAMPLES = flags.DEFINE_integer(
-    "max_samples", None, "Digits from which is predicted; by default all.", lower_bound=2
+    "max_samples",
+    None,
+    "Digits from which is predicted, at least two batches; by default all.",
+    lower_bound=2,
 )
 _TRAIN = flags.DEFINE_bool("train", True, "Also train, and show the error.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/predict_time", "Folder of records and picture.")
@@ -121,7 +124,7 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
         relative=min(THRESHOLDS),
         kernel="trace",
         num_cotangents=_COTANGENTS.value,
-        max_samples=_MAX_SAMPLES.value,
+        max_samples=_MAX_SAMPLES.value and max(_MAX_SAMPLES.value, 2 * setting.batch_size),
         linearizations=linearizations,
         key=jax.random.key(case.seed + 100),
     )
