@@ -124,8 +124,11 @@ def verified_merge(
     candidates: Candidates,
     value: Callable[[list[jax.Array]], jax.Array],
     gain_share: float,
-) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+) -> tuple[list[jax.Array], jax.Array, jax.Array, jax.Array]:
     """Merges the furthest of the candidates that gain on the optimizer's own result.
+
+    The horizons of a predictor are tried from the nearest up to the first that could
+    not be taken.
 
     Args:
       event: the event.
@@ -134,19 +137,33 @@ def verified_merge(
       gain_share: least share of the best gain.
 
     Returns:
-      As :func:`merge`, and the candidate taken, int32; -1 for none.
+      As :func:`merge`; the candidate taken, int32, -1 for none; calls of `value`, int32.
     """
     own = value(event.updates)
-    losses = jax.lax.map(
-        lambda index: value(_merged(event, candidates, index)[0]), jnp.arange(len(candidates))
-    )
-    gains = jnp.where(jnp.isfinite(losses), own - losses, -jnp.inf)
+
+    def climb(
+        carry: tuple[jax.Array, jax.Array], index: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        best, goes_on = carry
+        goes_on |= index % len(candidates.horizons) == 0
+        loss = jax.lax.cond(
+            goes_on,
+            lambda: value(_merged(event, candidates, index)[0]),
+            lambda: jnp.full_like(own, jnp.inf),
+        )
+        gain = jnp.where(jnp.isfinite(loss), own - loss, -jnp.inf)
+        best = jnp.maximum(best, gain)
+        return (best, (gain > 0) & (gain >= gain_share * best)), (gain, goes_on)
+
+    first = jnp.full_like(own, -jnp.inf), jnp.zeros([], bool)
+    _, (gains, scored) = jax.lax.scan(climb, first, jnp.arange(len(candidates)))
     good = (gains > 0) & (gains >= gain_share * gains.max())
     furthest = jnp.where(good, event.horizons, 0).max()
     taken = jnp.argmax(jnp.where(good & (event.horizons == furthest), gains, -jnp.inf))
     taken = jnp.where(good.any(), taken, -1).astype(jnp.int32)
     any_taken = event._replace(usable=event.usable & (taken >= 0))
-    return *merge(any_taken, candidates, jnp.maximum(taken, 0)), taken
+    merged, accepted = merge(any_taken, candidates, jnp.maximum(taken, 0))
+    return merged, accepted, taken, 1 + scored.sum(dtype=jnp.int32)
 
 
 def are_finite(leaves: list[jax.Array], axis_name: AxisName) -> jax.Array:

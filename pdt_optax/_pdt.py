@@ -241,10 +241,10 @@ def pdt(
             axis_name=axis_name,
         )
         if verify is not None:
-            merged, accepted, candidate = _event.verified_merge(
+            merged, accepted, candidate, calls = _event.verified_merge(
                 event, candidates, value, verify.gain_share
             )
-            calls = state.report.value_calls + len(candidates) + 1
+            calls += state.report.value_calls
         else:
             off = jnp.zeros([], bool) if adaptive is None else adaptive.is_off(error)
             merged, accepted = _event.merge(event._replace(usable=usable & ~off), candidates, 0)

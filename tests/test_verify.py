@@ -106,7 +106,7 @@ def test_garbage_predictions_end_as_the_optimizer_alone(scale):
     params, states, _ = train(verified(predictors=(garbage,), criteria=pdt_optax.accept_all()), 80)
     expected, _ = train_plain(80)
     chex.assert_trees_all_equal(params, expected)
-    assert pdt_optax.metrics(states[-1]).value_calls == 16 * 4
+    assert pdt_optax.metrics(states[-1]).value_calls == 16 * 2
 
 
 @pytest.mark.parametrize("gain_share", [0.5, 1.0])
@@ -116,7 +116,7 @@ def test_picks_the_candidate_that_the_oracle_picks(gain_share):
     tx = verified(horizons=horizons, predictors=predictors, gain_share=gain_share)
     params = initial_params()
     state = tx.init(params)
-    snapshots, taken = [params], []
+    snapshots, taken, calls = [params], [], 0
     update = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=loss))
     for step in range(1, 61):
         grads = jax.grad(loss)(params, batch(step))
@@ -128,12 +128,14 @@ def test_picks_the_candidate_that_the_oracle_picks(gain_share):
         if len(snapshots) >= 5:
             own = optax.apply_updates(before, SGD.update(grads, SGD.init(before))[0])
             losses = candidate_losses(snapshots[-5:], own, horizons, predictors)
-            best = furthest_good(losses, np.tile(horizons, 2), gain_share)
+            best, scored = furthest_good(losses, horizons, gain_share)
+            calls += 1 + scored
             taken.append((int(state[-1].report.jump_candidate), best))
         snapshots.append(params)
     assert len(taken) == 11
     assert taken == [(best, best) for _, best in taken]
     assert len({best for best, _ in taken}) > 1
+    assert pdt_optax.metrics(state).value_calls == calls < 11 * 7
 
 
 def candidate_losses(snapshots, own, horizons, predictors):
@@ -155,20 +157,28 @@ def candidate_losses(snapshots, own, horizons, predictors):
 
 
 def furthest_good(losses, horizons, gain_share):
+    """Which is taken, and how many are scored: each predictor up to the first that is not good."""
     own, *losses = losses
-    gains = [own - loss for loss in losses]
-    good = [i for i, gain in enumerate(gains) if gain > 0 and gain >= gain_share * max(gains)]
-    return max(good, key=lambda i: (horizons[i], gains[i])) if good else -1
+    gains = {}
+    for first in range(0, len(losses), len(horizons)):
+        for i in range(first, first + len(horizons)):
+            gains[i] = own - losses[i]
+            if not (gains[i] > 0 and gains[i] >= gain_share * max(gains.values())):
+                break
+    best = max(gains.values())
+    good = [i for i, gain in gains.items() if gain > 0 and gain >= gain_share * best]
+    taken = max(good, key=lambda i: (horizons[i % len(horizons)], gains[i])) if good else -1
+    return taken, len(gains)
 
 
-@pytest.mark.parametrize(("gain_share", "place"), [(1.0, 4.0), (0.8, 5.0), (0.5, 5.0), (0.1, 7.0)])
-def test_furthest_of_the_good_candidates(gain_share, place):
+def jump_once(horizons, gain_share, losses):
     """Steps of one lead to 3; jumps of 2, 3 and 5 from 2 lead to 4, 5 and 7."""
-    verify = pdt_optax.Verify((2, 3, 5), ("linear",), pdt_optax.accept_all(), gain_share)
+    verify = pdt_optax.Verify(horizons, ("linear",), pdt_optax.accept_all(), gain_share)
     tx = pdt_optax.pdt(1, history=3, start=3, interval=0, verify=verify)
 
-    def value_fn(x):  # Of the places 3, 4, 5 and 7: 2, 0, 0.3 and 1.7.
-        return jnp.interp(x, jnp.array([3.0, 4.0, 5.0, 7.0]), jnp.array([2.0, 0.0, 0.3, 1.7]))
+    def value_fn(x):
+        nearest = jnp.abs(x - jnp.array([3.0, 4.0, 5.0, 7.0])).argmin()
+        return jnp.array(losses)[nearest]
 
     params = jnp.array(0.0)
     state = tx.init(params)
@@ -176,7 +186,28 @@ def test_furthest_of_the_good_candidates(gain_share, place):
     for _ in range(3):
         updates, state = update(jnp.array(1.0), state, params)
         params = optax.apply_updates(params, updates)
+    return params, pdt_optax.metrics(state).value_calls
+
+
+@pytest.mark.parametrize(("gain_share", "place"), [(1.0, 4.0), (0.8, 5.0), (0.5, 5.0), (0.1, 7.0)])
+def test_furthest_of_the_good_candidates(gain_share, place):
+    params, _ = jump_once((2, 3, 5), gain_share, [2.0, 0.0, 0.3, 1.7])
     np.testing.assert_allclose(params, place, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("losses", "place", "calls"),
+    [
+        ([2.0, 3.0, 0.0, 0.0], 3.0, 2),
+        ([2.0, 1.0, 1.9, 0.0], 4.0, 3),
+        ([2.0, 1.0, jnp.nan, 0.0], 4.0, 3),
+        ([2.0, 1.0, 0.0, 0.0], 7.0, 4),
+    ],
+)
+def test_beyond_a_horizon_that_is_not_good_none_is_scored(losses, place, calls):
+    params, value_calls = jump_once((5, 2, 3), 0.5, losses)
+    np.testing.assert_allclose(params, place, rtol=1e-6)
+    assert value_calls == calls
 
 
 def test_memory_does_not_grow_with_the_candidates():
