@@ -19,7 +19,8 @@ def of_event(link: Link, size: int, value_flops: float) -> float:
 
     Products of all pairs of the history; a path of `points` weighted sums of the history for each
     candidate and for what is taken, two operations at each point to judge it, and the one-step
-    prediction error; `value_fn` at most once for each candidate and once for the optimizer's result.
+    prediction error; `value_fn` once for each candidate, which is the most, and once for the
+    optimizer's result.
 
     Args:
       link: PDT.

@@ -30,7 +30,7 @@ _SEEDS = "0,100,200,300,400"
 _TUNED = {
     "fcn_sgd": ("0.3", _SEEDS, 12, ()),
     "fcn_momentum": ("0.1", _SEEDS, 11, ()),
-    "fcn_adam": ("0.005", _SEEDS, 17, ()),
+    "fcn_adam": ("0.005", _SEEDS, 23, ()),
     "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
     "vit_adamw": ("0.005", "0,100,200", 19, ("--pdt_criteria=", "--pdt_scope=leaf")),
 }
