@@ -18,6 +18,25 @@ _OPTIMIZERS = {
 }
 _RATES = ("0.003", "0.01", "0.03", "0.1")
 _BATCH_SIZES = ("64", "256", "1024")
+_ALL_ARMS = (
+    "--pdt_criteria=paper,bounded,reference,random,accept_all",
+    "--pdt_vary=predictor=linear",
+    "--pdt_switching",
+    "--pdt_verify",
+    "--controls=latest_average,lookahead,schedule_free",
+)
+# Networks of Table 1, narrow enough for a CPU, on colour patches.
+_SCALED = ("--dataset=patches", "--epochs=20", "--short_epochs=12", *_ARMS, *_ALL_ARMS)
+_SIMSIAM = (
+    "--model=simsiam",
+    "--model_width=0.125",
+    "--dataset=patches",
+    "--optimizer=momentum",
+    "--learning_rate=0.03",
+    "--schedule=cosine",
+    "--epochs=20",
+    *_ARMS,
+)
 _SWEEPS = {
     "horizon": (1, 2, 10, 20),
     "interval": (0, 3, 5, 9),
@@ -27,17 +46,21 @@ _SWEEPS = {
 
 PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "controls": {
-        "fcn_sgd": (
-            *_FCN,
-            "--pdt_criteria=paper,random,accept_all",
-            "--pdt_vary=predictor=linear",
-            "--pdt_switching",
-            "--pdt_verify",
-            "--controls=latest_average,lookahead,schedule_free",
-            "--short_epochs=34",
-            "--retuned_learning_rate=0.2",
-        )
+        "fcn_sgd": (*_FCN, *_ALL_ARMS, "--short_epochs=34", "--retuned_learning_rate=0.2")
     },
+    "table1": {
+        "alexnet": ("--model=alexnet", "--model_width=0.125", "--learning_rate=0.02", *_SCALED),
+        "resnet18": ("--model=resnet18", "--model_width=0.125", "--learning_rate=0.1", *_SCALED),
+        "vit": (
+            "--model=vit",
+            "--optimizer=adamw",
+            "--learning_rate=0.003",
+            "--weight_decay=0.01",
+            *_SCALED,
+        ),
+    },
+    "table3": {"simsiam": (*_SIMSIAM, "--pdt_criteria=paper,bounded")},
+    "table4": {"fcn_sgd": (*_FCN, "--batches=one_class", "--pdt_verify")},
     "masks": {"fcn_sgd": (*_FCN, "--pdt_criteria=paper,magnitude,sign")},
     "table2": {
         name: (*_COSINE, f"--optimizer={name}", f"--learning_rate={rate}", "--pdt_verify")

@@ -1,6 +1,6 @@
 """The flags of Predictive Differential Training, and the links of the chain that they describe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import sys
 from typing import Any, NamedTuple
 
@@ -95,6 +95,11 @@ _ADAPTIVE = flags.DEFINE_bool(
 _ROLLBACK = flags.DEFINE_bool(
     "pdt_rollback", False, "Return to before a jump if the loss rises over the epoch after it."
 )
+_RESET_MOMENTUM = flags.DEFINE_bool(
+    "pdt_reset_momentum",
+    False,
+    "Where a coordinate jumps, set the optimizer's momentum to zero; for optimizers that have one.",
+)
 _SWITCHING = flags.DEFINE_bool(
     "pdt_switching",
     False,
@@ -140,17 +145,17 @@ _VERIFY_GAIN_SHARE = flags.DEFINE_float(
 
 
 class Link(NamedTuple):
-    """PDT as the last link of an arm's chain.
+    """PDT after the optimizer of an arm.
 
     Attributes:
-      transform: the link.
+      after: optimizer -> that with PDT.
       history: arrays held for each parameter.
       points: points of a predicted path.
       candidates: jumps that are scored at an event; 0 for the one that is made blind.
       scores_on: split whose loss is the `value_fn` of verified jumps.
     """
 
-    transform: optax.GradientTransformation
+    after: Callable[[optax.GradientTransformation], optax.GradientTransformation]
     history: int
     points: int
     candidates: int = 0
@@ -284,7 +289,7 @@ def links(steps_per_epoch: int) -> dict[str, Link]:
 
 
 def _blind(every: int, criteria: str, settings: _Settings) -> Link:
-    pdt = pdt_optax.pdt(
+    after = _after(
         every,
         **settings._asdict(),
         criteria=CRITERIA[criteria],
@@ -293,19 +298,19 @@ def _blind(every: int, criteria: str, settings: _Settings) -> Link:
         adaptive=pdt_optax.Adaptive() if _ADAPTIVE.value else None,
         rollback=_ROLLBACK.value,
     )
-    return Link(pdt, _arrays(settings.history), settings.horizon)
+    return Link(after, _arrays(settings.history), settings.horizon)
 
 
 def _switching(every: int) -> Link:
     everything = pdt_optax.Verify((_HORIZON.value,), ("dmd",), pdt_optax.accept_all())
-    pdt = pdt_optax.pdt(
+    after = _after(
         every,
         history=_HISTORY.value,
         start=_START.value,
         interval=_INTERVAL.value,
         verify=everything,
     )
-    return Link(pdt, _HISTORY.value, _VERIFY_POINTS, 1, "validation")
+    return Link(after, _HISTORY.value, _VERIFY_POINTS, 1, "validation")
 
 
 def _verified(every: int, settings: _Settings) -> Link:
@@ -314,7 +319,7 @@ def _verified(every: int, settings: _Settings) -> Link:
         predictors=tuple(_VERIFY_PREDICTORS.value),
         gain_share=_VERIFY_GAIN_SHARE.value,
     )
-    pdt = pdt_optax.pdt(
+    after = _after(
         every,
         history=settings.history,
         start=settings.start,
@@ -324,7 +329,18 @@ def _verified(every: int, settings: _Settings) -> Link:
         verify=verify,
     )
     candidates = len(verify.horizons) * len(verify.predictors)
-    return Link(pdt, _arrays(settings.history), _VERIFY_POINTS, candidates)
+    return Link(after, _arrays(settings.history), _VERIFY_POINTS, candidates)
+
+
+def _after(
+    every: int, **options: Any
+) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
+    def after(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+        if _RESET_MOMENTUM.value:
+            return pdt_optax.pdt(every, **options, optimizer=optimizer)
+        return optax.chain(optimizer, pdt_optax.pdt(every, **options))
+
+    return after
 
 
 def _arrays(history: int | pdt_optax.Streaming) -> int:

@@ -140,14 +140,13 @@ def _arms(workload: workloads.Workload) -> list[Arm]:
         arms.append(Arm(name, optimizer, evaluated=control.evaluated))
     links = pdt_flags.links(steps_per_epoch)
     for name, link in links.items():
-        arms.append(Arm(name, optax.chain(base, link.transform), link))
+        arms.append(Arm(name, link.after(base), link))
     if has_ire:
         base = _base(ire_flags.LEARNING_RATE.value or LEARNING_RATE.value, steps)
         for name, enhanced in ire_flags.enhanced(base, workload).items():
             arms.append(Arm(name, enhanced))
             for other, link in links.items() if ire_flags.WITH_PDT.value else ():
-                chain = optax.chain(enhanced, link.transform)
-                arms.append(Arm(f"{name}+{other}", chain, link))
+                arms.append(Arm(f"{name}+{other}", link.after(enhanced), link))
     return arms
 
 

@@ -55,6 +55,12 @@ def check_default(name: str, value: Any, default: Any, instead: str) -> None:
         )
 
 
+def check_transformation(name: str, value: Any) -> None:
+    """Raises ValueError unless it has ``init`` and ``update``."""
+    if not (callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))):
+        raise ValueError(f"`{name}` must be an optax.GradientTransformation, got {value!r}.")
+
+
 def check_bool(name: str, value: Any) -> None:
     """Raises ValueError unless it is True or False."""
     if not isinstance(value, bool):

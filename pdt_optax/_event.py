@@ -99,7 +99,7 @@ def fit(
 
 def merge(
     event: Event, candidates: Candidates, index: jax.Array | int
-) -> tuple[list[jax.Array], jax.Array]:
+) -> tuple[list[jax.Array], list[jax.Array], jax.Array]:
     """Lets the accepted coordinates jump.
 
     Args:
@@ -108,7 +108,7 @@ def merge(
       index: which of them jumps.
 
     Returns:
-      The updates, and how many coordinates of each leaf jump, int32 ``(L,)``.
+      The updates; which coordinates jump, like them; how many of each leaf, int32 ``(L,)``.
     """
     merged, masks = _merged(event, candidates, index)
     accepted = _sums.over_leaves(
@@ -116,7 +116,7 @@ def merge(
         list(map(list, zip(masks, event.weights, strict=True))),
         event.axis_name,
     )
-    return merged, accepted[:, 0]
+    return merged, masks, accepted[:, 0]
 
 
 def verified_merge(
@@ -124,7 +124,7 @@ def verified_merge(
     candidates: Candidates,
     value: Callable[[list[jax.Array]], jax.Array],
     gain_share: float,
-) -> tuple[list[jax.Array], jax.Array, jax.Array, jax.Array]:
+) -> tuple[list[jax.Array], list[jax.Array], jax.Array, jax.Array, jax.Array]:
     """Merges the furthest of the candidates that gain on the optimizer's own result.
 
     The horizons of a predictor are tried from the nearest up to the first that could
@@ -162,8 +162,8 @@ def verified_merge(
     taken = jnp.argmax(jnp.where(good & (event.horizons == furthest), gains, -jnp.inf))
     taken = jnp.where(good.any(), taken, -1).astype(jnp.int32)
     any_taken = event._replace(usable=event.usable & (taken >= 0))
-    merged, accepted = merge(any_taken, candidates, jnp.maximum(taken, 0))
-    return merged, accepted, taken, 1 + scored.sum(dtype=jnp.int32)
+    jumps = merge(any_taken, candidates, jnp.maximum(taken, 0))
+    return *jumps, taken, 1 + scored.sum(dtype=jnp.int32)
 
 
 def are_finite(leaves: list[jax.Array], axis_name: AxisName) -> jax.Array:

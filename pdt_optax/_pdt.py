@@ -14,6 +14,7 @@ from pdt_optax import (
     _criteria,
     _event,
     _leaves,
+    _momentum,
     _predictors,
     _restore,
     _state,
@@ -49,6 +50,7 @@ def pdt(
     adaptive: Adaptive | None = None,
     rollback: bool = False,
     value_tolerance: float = 0.0,
+    optimizer: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Lets weights jump ahead along their predicted training dynamics.
 
@@ -65,7 +67,7 @@ def pdt(
     where the mask :math:`m` holds the coordinates whose prediction agrees with
     :math:`d` by the `criteria`. Between predictions, and wherever the mask is
     false, the updates of the optimizer pass bit for bit. The optimizer's own
-    state is left alone.
+    state is left alone, unless it is given as `optimizer`.
 
     The state holds `history` arrays for each parameter, or ``rank + 1`` of a streaming
     history, sharded like it, and one more with `rollback`. The update is not
@@ -123,6 +125,11 @@ def pdt(
         it is; wrap an optimizer with a state in :func:`optax.apply_if_finite`.
       value_tolerance: by what part that mean may rise; also for `adaptive` if
         ``value`` is passed.
+      optimizer: an optimizer with a momentum (a state with a field ``mu`` or ``trace``),
+        in place of the links before: where a coordinate jumps, its momentum becomes
+        zero. It points to where the coordinate came from; the larger the learning
+        rate, the more there is to forget. The state is that of
+        ``optax.chain(optimizer, pdt(...))``.
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
@@ -202,7 +209,18 @@ def pdt(
     candidates = blind if verify is None else verify.candidates(kind.resolve)
     greatest_horizon = max(candidates.horizons)
 
+    if optimizer is not None:
+        _checks.check_transformation("optimizer", optimizer)
+        optimizer = optax.with_extra_args_support(optimizer)
+
     def init_fn(params):
+        if optimizer is None:
+            return init_link(params)
+        own = optimizer.init(params)
+        _momentum.check(own, params)
+        return own, init_link(params)
+
+    def init_link(params):
         return _state.init(
             params,
             history=kind,
@@ -214,7 +232,7 @@ def pdt(
         )
 
     def predict(updates, weights, held, groups, state, value):
-        """The updates with the jumps of the accepted coordinates, and a report."""
+        """The updates with the jumps of the accepted coordinates, which they are, and a report."""
         columns, reach = held.basis(), state.pace.jump_horizon
         oldest = kind.oldest(state.snapshots_taken)
         paths, usable, error, operators = _event.fit(
@@ -241,17 +259,18 @@ def pdt(
             axis_name=axis_name,
         )
         if verify is not None:
-            merged, accepted, candidate, calls = _event.verified_merge(
+            merged, masks, accepted, candidate, calls = _event.verified_merge(
                 event, candidates, value, verify.gain_share
             )
             calls += state.report.value_calls
         else:
             off = jnp.zeros([], bool) if adaptive is None else adaptive.is_off(error)
-            merged, accepted = _event.merge(event._replace(usable=usable & ~off), candidates, 0)
+            event = event._replace(usable=usable & ~off)
+            merged, masks, accepted = _event.merge(event, candidates, 0)
             candidate, calls = -off.astype(jnp.int32), state.report.value_calls
         accepted = accepted.astype(jnp.float32)
         sizes = jnp.array(_sums.leaf_sizes(weights, axis_name), jnp.float32)
-        return merged, PredictionReport(
+        report = PredictionReport(
             operators=operators,
             leaf_mask_ratio=accepted / jnp.maximum(sizes, 1),
             mask_ratio=accepted.sum() / jnp.maximum(sizes.sum(), 1),
@@ -259,10 +278,16 @@ def pdt(
             jump_candidate=candidate,
             value_calls=calls,
         )
+        return merged, masks, report
 
     def update_fn(updates, state, params=None, *, value=None, value_fn: Any = None, **extra_args):
-        del extra_args
         _checks.check_passed("params", params, "params")
+        own = ()
+        if optimizer is not None:
+            own, state = state
+            updates, own = optimizer.update(
+                updates, own, params, value=value, value_fn=value_fn, **extra_args
+            )
         if verify is not None:
             _checks.check_passed(
                 "value_fn", value_fn, "params, value_fn=lambda params: loss(params)"
@@ -271,11 +296,11 @@ def pdt(
             _checks.check_passed("value", value, "params, value=loss")
         _leaves.check_structure("updates", updates, params, "`params`")
         _leaves.check_structure("params", params, state.anchor, "those given to `init`")
-        _restore.check_state(state, jax.eval_shape(init_fn, params))
+        _restore.check_state(state, jax.eval_shape(init_link, params))
         left_out = _leaves.left_out(exclude, params)
         floats = _leaves.FloatLeaves(params, left_out)
         if not floats:
-            return updates, state
+            return updates, state if optimizer is None else (own, state)
         weights, moving = floats.of(params), floats.of(updates)
         held = History(
             floats.of(state.anchor),
@@ -287,6 +312,7 @@ def pdt(
         period, pace = state.snapshots_taken, state.pace
         oldest = kind.oldest(period)
         groups = _leaves.groups(scope, params, floats)
+        nowhere = jax.tree.map(lambda _: False, params)
 
         def arrive(updates):
             return list(map(_leaves.apply_update, weights, updates))
@@ -326,11 +352,15 @@ def pdt(
             moving, held = once_if(returns, restore, (moving, held))
             arrived = arrive(moving)
             fallback = once_if(predicts, lambda _: arrived, fallback)
-        moving, report = once_if(
-            predicts,
-            lambda carry: predict(carry[0], weights, held, groups, state, value_after),
-            (moving, state.report),
-        )
+
+        def jump(carry):
+            updates, _, own = carry
+            updates, masks, report = predict(updates, weights, held, groups, state, value_after)
+            if optimizer is not None:
+                own = _momentum.reset(own, floats.replace(nowhere, masks))
+            return updates, report, own
+
+        moving, report, own = once_if(predicts, jump, (moving, state.report, own))
         arrived = arrive(moving)
         held = once_if(
             ends & ~returns,
@@ -342,7 +372,7 @@ def pdt(
             bad = regrets | (report.jump_candidate < 0)
             changed = adaptive.next(pace, bad, greatest_horizon, interval)
             pace = jax.tree.map(functools.partial(jnp.where, predicts | regrets), changed, pace)
-        return floats.replace(updates, moving), PDTState(
+        state = PDTState(
             pdt_count=jnp.where(ends | returns, 0, state.pdt_count + 1),
             snapshots_taken=jnp.where(ends & ~returns, optax.safe_increment(period), period),
             predictions=jnp.where(
@@ -357,5 +387,6 @@ def pdt(
             pace=pace,
             report=report,
         )
+        return floats.replace(updates, moving), state if optimizer is None else (own, state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -35,9 +35,10 @@ def trained():
     """A workload, arms of which one ends sooner and one jumps, the records of a whole run."""
     workload = tiny_workload()
     pdt = pdt_optax.pdt(1, history=3, horizon=2, start=3, interval=0, criteria="bounded")
+    link = Link(lambda optimizer: optax.chain(optimizer, pdt), 3, 2)
     arms = [
         training.Arm("short", optax.adam(0.01), epochs=1),
-        training.Arm("bounded", optax.chain(optax.adam(0.01), pdt), Link(pdt, 3, 2)),
+        training.Arm("bounded", link.after(optax.adam(0.01)), link),
     ]
     programs = {arm.name: training.compile_arm(workload, arm, BATCH, 8) for arm in arms}
     with pytest.MonkeyPatch.context() as patch:

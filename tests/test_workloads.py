@@ -1,0 +1,117 @@
+"""Workloads: batch norm, dropout, learning without labels, other resolutions."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import probe, training, workloads
+from experiments.data import ArrayDataset, Examples, digits, patches
+from experiments.models import MODELS
+import pdt_optax
+
+
+def few(dataset: ArrayDataset, number: int = 64) -> ArrayDataset:
+    def part(split: Examples) -> Examples:
+        chosen = np.random.default_rng(0).permutation(len(split.labels))[:number]
+        return Examples(split.inputs[chosen], split.labels[chosen])
+
+    return dataclasses.replace(
+        dataset, **{name: part(getattr(dataset, name)) for name in ("train", "validation", "test")}
+    )
+
+
+def small(name: str, dataset: ArrayDataset | None = None, resolution: int | None = None):
+    model = functools.partial(MODELS[name], width=1 / 16)
+    return workloads.create(model, few(patches.load()) if dataset is None else dataset, resolution)
+
+
+def test_running_statistics_are_a_state_beside_the_parameters():
+    workload = small("fully_convolutional")
+    params, state = workload.init(0)
+    batch = next(workload.dataset.epoch_batches(0, 1, 32))
+    loss, moved = jax.jit(workload.loss)(params, state, batch)
+    first = {"mean": 0.9 * 0, "var": 0.9 * 1}
+    convolution = params["convolutions"][0]
+    sides = jax.lax.conv_general_dilated(
+        batch.inputs,
+        convolution["kernel"],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    ) + convolution["bias"].reshape(1, 1, 1, -1)
+    for name, value in (("mean", sides.mean((0, 1, 2))), ("var", sides.var((0, 1, 2)))):
+        expected = first[name] + 0.1 * value
+        np.testing.assert_allclose(moved["norms"][0][name], expected, rtol=1e-3, atol=1e-4)
+    # Scored by the statistics of the batch, whatever the running ones are.
+    np.testing.assert_allclose(workload.score(params, moved, batch), loss, rtol=1e-5)
+    before, after = (workload.evaluate(params, s, "validation").loss for s in (state, moved))
+    assert before != after
+
+
+def test_dropout_draws_anew_at_each_step_and_not_in_the_score():
+    workload = small("alexnet")
+    params, state = workload.init(0)
+    batch = next(workload.dataset.epoch_batches(0, 1, 16))
+    loss = jax.jit(workload.loss)
+    first, moved = loss(params, state, batch)
+    again, _ = loss(params, state, batch)
+    second, _ = loss(params, moved, batch)
+    assert first == again != second
+    score = jax.jit(workload.score)
+    assert score(params, state, batch) == score(params, moved, batch)
+
+
+def test_evaluation_is_that_of_the_whole_split():
+    """From the model's own logits in one batch, over a split with a remainder."""
+    dataset = few(patches.load(), 600)
+    workload = small("cnn", dataset)
+    params, state = workload.init(0)
+    loss, accuracy = workload.evaluate(params, state, "train")
+    assert loss == pytest.approx(float(workload.score(params, state, dataset.train)), rel=1e-5)
+    assert accuracy * 600 == pytest.approx(round(accuracy * 600))
+    wild = jax.tree.map(lambda leaf: leaf * np.nan, params)
+    assert np.isnan(workload.evaluate(wild, state, "train").accuracy)
+
+
+def test_training_without_labels():
+    workload = small("simsiam", few(patches.load(), 32))
+    params, state = workload.init(0)
+    tx = optax.chain(optax.sgd(0.05), pdt_optax.pdt(2, start=1, verify=pdt_optax.Verify((2,))))
+    train_state = training.TrainState(params, state, tx.init(params))
+    step = jax.jit(training.train_step(workload, tx))
+    (batch,) = workload.dataset.epoch_batches(0, 1, 32)
+    assert batch.inputs.shape == (32, 2, 32, 32, 3)
+    for _ in range(3):
+        train_state = step(train_state, batch, batch)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(train_state.params))
+    before = workload.evaluate(params, state, "validation")
+    assert -1 <= before.loss <= 1
+    assert 0 <= before.accuracy <= 1
+    assert np.isnan(workload.evaluate(params, state, "train").accuracy)
+    with pytest.raises(ValueError, match="must be trained on images"):
+        small("simsiam", dataclasses.replace(digits.load(), train=Examples(np.ones((4, 5)), [0])))
+
+
+def test_the_nearest_classes_of_two_bundles():
+    """Directions near the axes x and y; the third class has one far example only."""
+    known = np.array([[1, 0.1], [1, -0.1], [0.9, 0], [0.1, 1], [-0.1, 1], [-1, -1]], np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    features = np.array([[5, 1], [0.2, 3], [-2, -1.9]], np.float32)
+    found = probe.nearest_classes(jnp.asarray(features), jnp.asarray(known), labels, 3)
+    np.testing.assert_array_equal(found, [0, 1, 2])
+
+
+def test_images_are_resized_on_the_device():
+    dataset = few(digits.load())
+    workload = small("fully_convolutional", dataset, resolution=32)
+    params, state = workload.init(0)
+    assert np.isfinite(workload.evaluate(params, state, "test").loss)
+    texts: Any = dataclasses.replace(dataset, train=Examples(np.ones((4, 50), np.int32), [0] * 4))
+    with pytest.raises(ValueError, match="`resolution` must be None"):
+        small("lstm", texts, resolution=32)
