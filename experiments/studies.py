@@ -74,38 +74,38 @@ STUDIES: Mapping[str, Study] = {
             "per_leaf": ("--pdt_scope=leaf",),
         }.items()
     },
-    # How much the learning rate and the number of scored examples matter to it with Adam.
+    # How many scored examples it takes with Adam.
     "verified_adam": {
-        **{
-            name: (
-                *_WORKLOADS["fcn_adam"],
-                *settings,
-                f"--seeds={_SEEDS}",
-                "--baseline",
-                "--pdt",
-                "--pdt_verify",
-            )
-            for name, settings in {
-                "rate_0.003": ("--learning_rate=0.003", "--short_epochs=17"),
-                "rate_0.005_examples_256": (
-                    "--learning_rate=0.005",
-                    "--short_epochs=24",
-                    "--pdt_verify_examples=256",
-                ),
-            }.items()
-        },
-        **{
-            f"examples_{number}": (
-                *_WORKLOADS["fcn_adam"],
-                "--learning_rate=0.005",
-                "--seeds=1,2,3,4,5,6",
-                "--pdt",
-                "--pdt_verify",
-                "--pdt_criteria=",
-                f"--pdt_verify_examples={number}",
-            )
-            for number in (256, 384, 512)
-        },
+        f"examples_{number}": (
+            *_WORKLOADS["fcn_adam"],
+            "--learning_rate=0.005",
+            "--seeds=1,2,3,4,5,6",
+            "--pdt",
+            "--pdt_verify",
+            "--pdt_criteria=",
+            f"--pdt_verify_examples={number}",
+        )
+        for number in (256, 384, 512)
+    },
+    # Whether a coordinate that jumps should keep its momentum, on the seeds that explore.
+    "verified_momentum": {
+        f"{name}_{kind}": (
+            *_WORKLOADS[name],
+            f"--learning_rate={_TUNED[name][0]}",
+            f"--seeds={seeds}",
+            "--baseline",
+            "--pdt",
+            "--pdt_verify",
+            "--pdt_criteria=",
+            *flags,
+        )
+        for name, seeds in (
+            ("fcn_adam", "1,2,3,4,5,6"),
+            ("fcn_momentum", "1,2,3"),
+            ("cnn_adamw", "1,2"),
+            ("vit_adamw", "1,2"),
+        )
+        for kind, flags in (("keeps", ()), ("forgets", ("--pdt_reset_momentum",)))
     },
     # A history of few directions that has seen all snapshots, on the seeds that explore.
     "verified_streaming": {
@@ -152,6 +152,10 @@ TITLES: Mapping[str, str] = {
     "SGD at the customary learning rate 0.01.",
     "tuning": "Learning rates tried on seeds 1 and 2, which are in no other table.",
     "verified": "Verified jumps on tuned baselines, beside a schedule cut short.",
+    "verified_adam": "Verified jumps with Adam by the number of scored examples, on seeds 1 to 6, "
+    "by a version that scored all candidates.",
+    "verified_momentum": "Verified jumps with optimizers whose momentum is kept or set to zero where "
+    "a coordinate jumps, on seeds that are in no other table.",
     "verified_streaming": "Verified jumps from the last five snapshots, and from all of them in "
     "two and in four directions, on seeds 1 and 2.",
     "history": "Verified jumps from a history of fewer bytes a parameter: increments of two bytes "
