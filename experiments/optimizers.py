@@ -39,10 +39,16 @@ OPTIMIZERS: Mapping[str, Callable[[Settings], optax.GradientTransformation]] = {
     "lamb": lambda s: optax.lamb(s.learning_rate, weight_decay=s.weight_decay),
 }
 
-# (learning rate, number of steps of the run, minimum) -> learning rate of each step.
-SCHEDULES: Mapping[str, Callable[[float, int, float], optax.Schedule]] = {
-    "constant": lambda learning_rate, steps, minimum: optax.constant_schedule(learning_rate),
-    "cosine": lambda learning_rate, steps, minimum: optax.cosine_decay_schedule(
-        learning_rate, steps, alpha=minimum / learning_rate
-    ),
+
+def _cosine(learning_rate: float, steps: int, minimum: float, warmup: int) -> optax.Schedule:
+    if warmup:
+        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps, minimum)
+    return optax.cosine_decay_schedule(learning_rate, steps, alpha=minimum / learning_rate)
+
+
+# (learning rate, number of steps of the run, minimum, steps of which the rate rises) -> learning
+# rate of each step.
+SCHEDULES: Mapping[str, Callable[[float, int, float, int], optax.Schedule]] = {
+    "constant": lambda learning_rate, *_: optax.constant_schedule(learning_rate),
+    "cosine": _cosine,
 }

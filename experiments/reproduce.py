@@ -18,7 +18,13 @@ from experiments import cli, records, score, tables
 from experiments.studies import SCALES, STUDIES, Study, at_scale
 
 _STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "What is reproduced.")
-_SCALE = flags.DEFINE_enum("scale", "cpu", SCALES, "cpu: as reported; smoke: seconds, to try it.")
+_SCALE = flags.DEFINE_enum(
+    "scale",
+    "cpu",
+    SCALES,
+    "cpu: as reported; smoke: seconds, to try it; paper: the published sizes and data, for "
+    "accelerators.",
+)
 _RUNS_DIR = flags.DEFINE_string(
     "runs_dir", "runs", "Folder in which each study has a folder of its own."
 )
@@ -30,7 +36,10 @@ def main() -> None:
     """Runs the program."""
     if _STUDY.value is None:
         sys.exit(f"flag --study: must be given, one of {', '.join(STUDIES)}.")
-    study = at_scale(_STUDY.value, _SCALE.value)
+    try:
+        study = at_scale(_STUDY.value, _SCALE.value)
+    except ValueError as error:
+        sys.exit(f"flag --study={_STUDY.value}: {error}")
     unknown = sorted(set(_RUNS.value) - set(study))
     if unknown:
         sys.exit(f"flag --runs={unknown[0]}: must be of {', '.join(study)}.")

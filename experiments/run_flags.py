@@ -37,6 +37,12 @@ SCHEDULE = flags.DEFINE_enum("schedule", "constant", list(SCHEDULES), "Learning 
 MINIMUM_RATE = flags.DEFINE_float(
     "minimum_learning_rate", 0.0, "Where --schedule=cosine ends.", lower_bound=0.0
 )
+WARMUP_EPOCHS = flags.DEFINE_integer(
+    "warmup_epochs",
+    0,
+    "Passes over which --schedule=cosine rises from zero, a part of --epochs.",
+    lower_bound=0,
+)
 MOMENTUM = flags.DEFINE_float(
     "momentum", 0.9, "Coefficient of --optimizer=momentum.", lower_bound=0.0, upper_bound=1.0
 )
@@ -128,6 +134,10 @@ def check(has_pdt: bool) -> None:
     others = (BASELINE, SHORT_EPOCHS, RETUNED_RATE, CONTROL_NAMES)
     if GRID.value and (has_pdt or any(flag.value for flag in others)):
         sys.exit("flag --grid: trains the optimizer alone; leave out the flags of other arms.")
+    if WARMUP_EPOCHS.value and (
+        SCHEDULE.value == "constant" or WARMUP_EPOCHS.value >= EPOCHS.value
+    ):
+        sys.exit("flag --warmup_epochs: needs --schedule=cosine and more --epochs.")
     for name in CONTROL_NAMES.value:
         optimizers = CONTROLS[name].optimizers
         if optimizers and OPTIMIZER.value not in optimizers:

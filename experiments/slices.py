@@ -82,7 +82,8 @@ def cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
     start = [model, f"{row['slice']} ({row['devices']})", images, LINKS[row["link"]]]
     memory = MEMORY[row["slice"].split(":")[0]]
     if "error" in row:
-        return [*start, "", "", "does not fit", "", "", "", ""]
+        fits = "RESOURCE_EXHAUSTED" not in row["error"]
+        return [*start, "", "", "compiler error" if fits else "does not fit", "", "", "", ""]
     cells = [f"{row[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
     sent = {kind: (each["count"], each["size"]) for kind, each in row["collectives"].items()}
     cells += [f"{100 * row['peak'] / GIB / memory:.0f}", _traffic(sent)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from experiments.ire_studies import IRE_STUDIES
 from experiments.paper_studies import PAPER_STUDIES
+from experiments.published import PUBLISHED
 
 Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
 
@@ -154,8 +155,8 @@ TITLES: Mapping[str, str] = {
     "verified": "Verified jumps on tuned baselines, beside a schedule cut short.",
     "verified_adam": "Verified jumps with Adam by the number of scored examples, on seeds 1 to 6, "
     "by a version that scored all candidates.",
-    "verified_momentum": "Verified jumps with optimizers whose momentum is kept or set to zero where "
-    "a coordinate jumps, on seeds that are in no other table.",
+    "verified_momentum": "Verified jumps with optimizers whose momentum is kept, or set to zero "
+    "where a coordinate jumps, on seeds that are in no other table.",
     "verified_streaming": "Verified jumps from the last five snapshots, and from all of them in "
     "two and in four directions, on seeds 1 and 2.",
     "history": "Verified jumps from a history of fewer bytes a parameter: increments of two bytes "
@@ -178,14 +179,23 @@ TITLES: Mapping[str, str] = {
     "figure14": "Horizon, interval, start and history of the predictions (Fig. 14).",
 }
 
-SCALES = ("smoke", "cpu")
+SCALES = ("smoke", "cpu", "paper")
 _SMOKE_LISTS = ("--grid", "--pdt_vary", "--pdt_criteria", "--controls")
 
 
 def at_scale(name: str, scale: str) -> Study:
-    """The runs of a study: all of them, or for `smoke` the first one, short and with few arms."""
-    study = STUDIES[name]
-    if scale == "cpu":
+    """The runs of a study.
+
+    `cpu`: those of 2 CPU cores; `smoke`: the first of them, short and with few arms; `paper`: those
+    of the paper.
+
+    Raises:
+      ValueError: if the paper has no such study.
+    """
+    if scale == "paper" and name not in PUBLISHED:
+        raise ValueError(f"must be of {', '.join(PUBLISHED)} at this scale.")
+    study = PUBLISHED[name] if scale == "paper" else STUDIES[name]
+    if scale != "smoke":
         return study
     run, flags = next(iter(study.items()))
     few = [_first(flag) for flag in flags]

@@ -151,8 +151,9 @@ def _arms(workload: workloads.Workload) -> list[Arm]:
 
 
 def _settings(learning_rate: float, steps: int) -> Settings:
+    warmup = steps * run_flags.WARMUP_EPOCHS.value // EPOCHS.value
     schedule = SCHEDULES[run_flags.SCHEDULE.value](
-        learning_rate, steps, run_flags.MINIMUM_RATE.value
+        learning_rate, steps, run_flags.MINIMUM_RATE.value, warmup
     )
     return Settings(schedule, run_flags.MOMENTUM.value, run_flags.WEIGHT_DECAY.value)
 

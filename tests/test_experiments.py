@@ -110,7 +110,7 @@ def test_an_epoch_visits_no_example_twice():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers_descend(optimizer: str, schedule: str):
-    settings = Settings(SCHEDULES[schedule](0.05, 20, 0.01), momentum=0.9, weight_decay=0.01)
+    settings = Settings(SCHEDULES[schedule](0.05, 20, 0.01, 2), momentum=0.9, weight_decay=0.01)
     tx = OPTIMIZERS[optimizer](settings)
     params: Any = {"w": np.ones(3, np.float32)}
     state = tx.init(params)
@@ -121,13 +121,19 @@ def test_optimizers_descend(optimizer: str, schedule: str):
 
 
 def test_cosine_ends_at_the_minimum():
-    rate = SCHEDULES["cosine"](0.1, 100, 0.001)
+    rate = SCHEDULES["cosine"](0.1, 100, 0.001, 0)
     np.testing.assert_allclose([rate(0), rate(50), rate(100)], [0.1, 0.0505, 0.001], rtol=1e-5)
+
+
+def test_a_cosine_rises_before_it_falls():
+    rate = SCHEDULES["cosine"](0.1, 100, 0.001, 20)
+    places = [rate(step) for step in (0, 10, 20, 60, 100)]
+    np.testing.assert_allclose(places, [0, 0.05, 0.1, 0.0505, 0.001], rtol=1e-5)
 
 
 def test_weight_decay_is_an_l2_term_of_sgd():
     tx = OPTIMIZERS["sgd"](
-        Settings(SCHEDULES["constant"](0.5, 1, 0.0), momentum=0, weight_decay=0.1)
+        Settings(SCHEDULES["constant"](0.5, 1, 0.0, 0), momentum=0, weight_decay=0.1)
     )
     params = {"w": np.full(2, 3, np.float32)}
     updates: Any = tx.update({"w": np.ones(2, np.float32)}, tx.init(params), params)[0]

@@ -1,70 +1,98 @@
-"""The published sizes: the whole step with PDT has sound shapes and lowers, on a mesh as well."""
+"""The studies of the paper at its own sizes: whole steps have sound shapes and lower."""
 
 import functools
 import math
 from typing import Any
 
+from absl import flags
+from absl.testing import flagsaver
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
 import numpy as np
-import optax
 import pytest
 
-from experiments import training, workloads
+from experiments import run_flags, studies, train, training, workloads
 from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
-import pdt_optax
+from experiments.published import PUBLISHED
+
+SHAPES = {
+    "cifar10": ((32, 32, 3), 10),
+    "imagenet2012": ((224, 224, 3), 1000),
+    "ag_news_subset": ((50,), 4),
+}
+RUNS = [(study, run) for study, runs in PUBLISHED.items() for run in runs]
+LOWERED = [pair for pair in RUNS if pair[0] in ("table1", "table3", "figure2")]
+NUMBERS = {"vit_base": 86_567_656, "vit_huge": 632_045_800, "alexnet": 57_044_810}
 
 
-def placeholder(shape: tuple[int, ...], num_classes: int) -> ArrayDataset:
-    """One example a split, of the shape of the published data."""
-    dtype = np.int32 if len(shape) == 1 else np.float32
-    one = Examples(np.zeros((1, *shape), dtype), np.zeros(1, np.int32))
-    return ArrayDataset(one, one, one, num_classes)
+class Placeholder(ArrayDataset):
+    """One example a split, and as many steps as a large data set has."""
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        return 50_000 // batch_size
 
 
-def lowered(name, shape, num_classes, batch_size, base, resolution=None, shard=lambda tree: tree):
-    workload = workloads.create(MODELS[name], placeholder(shape, num_classes), resolution)
-    tx = optax.chain(base, pdt_optax.pdt(100, verify=pdt_optax.Verify()))
-    params, model_state = jax.eval_shape(functools.partial(workload.init, 0))
-    params, model_state = shard((params, model_state))
-    state = training.TrainState(params, model_state, shard(jax.eval_shape(tx.init, params)))
-    inputs = (2, *shape) if name == "simsiam" else shape
+def published(study: str, run: str) -> tuple[workloads.Workload, list[training.Arm], int]:
+    """What the flags of a run say, on data of the right shape; its batch size."""
+    with flagsaver.flagsaver():
+        flags.FLAGS(["program", *PUBLISHED[study][run]])
+        train._check_flags()
+        shape, num_classes = SHAPES[run_flags.DATASET.value]
+        dtype = np.int32 if len(shape) == 1 else np.float32
+        one = Examples(np.zeros((1, *shape), dtype), np.zeros(1, np.int32))
+        workload = workloads.create(
+            MODELS[run_flags.MODEL.value],
+            Placeholder(one, one, one, num_classes),
+            run_flags.RESOLUTION.value,
+        )
+        return workload, train._arms(workload), run_flags.BATCH_SIZE.value
+
+
+def lowered(study: str, run: str, shard: Any = lambda tree: tree) -> Any:
+    """The step with PDT, from shapes alone; all that it changes keeps its shape and type."""
+    workload, arms, batch_size = published(study, run)
+    (arm,) = [arm for arm in arms if arm.name == "paper"]
+    shape = workload.dataset.input_shape
+    inputs = (2, *shape) if run == "simsiam" else shape
     batch = Examples(
-        jax.ShapeDtypeStruct((batch_size, *inputs), jnp.int32 if name == "lstm" else jnp.float32),
+        jax.ShapeDtypeStruct((batch_size, *inputs), workload.dataset.train.inputs.dtype),
         jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     )
-    step = training.train_step(workload, tx)
+    params, model_state = shard(jax.eval_shape(functools.partial(workload.init, 0)))
+    opt_state = shard(jax.eval_shape(arm.optimizer.init, params))
+    state = training.TrainState(params, model_state, opt_state)
+    step = training.train_step(workload, arm.optimizer)
     after = jax.eval_shape(step, state, batch, batch)
     same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
     assert jax.tree.all(same)
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    assert size == NUMBERS.get(run, size)
     return jax.jit(step, donate_argnums=0).lower(state, batch, batch)
 
 
+@pytest.mark.parametrize(("study", "run"), RUNS)
+def test_flags_are_those_of_the_program(study, run):
+    _, arms, _ = published(study, run)
+    assert {"base", "paper"} <= {arm.name for arm in arms}
+
+
+def test_scales():
+    assert studies.at_scale("table3", "paper") == PUBLISHED["table3"]
+    with pytest.raises(ValueError, match=r"must be of table1, table2, .* at this scale"):
+        studies.at_scale("tuning", "paper")
+
+
 @pytest.mark.parametrize(
-    ("name", "shape", "num_classes", "batch_size", "base", "resolution"),
-    [
-        ("fc2", (32, 32, 3), 10, 256, optax.sgd(0.01), 128),
-        ("fc4", (32, 32, 3), 10, 256, optax.sgd(0.01), 128),
-        ("fc6", (32, 32, 3), 10, 256, optax.sgd(0.01), 128),
-        ("fully_convolutional", (32, 32, 3), 10, 256, optax.sgd(0.01), 128),
-        ("alexnet", (32, 32, 3), 10, 256, optax.sgd(0.05), 128),
-        ("resnet18", (32, 32, 3), 10, 256, optax.sgd(0.1), None),
-        ("resnet50", (224, 224, 3), 1000, 1800, optax.sgd(0.1, momentum=0.9), None),
-        ("simsiam", (32, 32, 3), 10, 256, optax.sgd(0.03, momentum=0.9), None),
-        ("lstm", (50,), 4, 128, optax.sgd(0.1), None),
-        ("vit_base", (224, 224, 3), 1000, 1800, optax.adamw(1e-3), None),
-    ],
+    ("study", "run"), [pair for pair in LOWERED if pair != ("table1", "vit_huge")]
 )
-def test_a_step_of_the_published_size_lowers(
-    name, shape, num_classes, batch_size, base, resolution
-):
-    assert lowered(name, shape, num_classes, batch_size, base, resolution).as_text()
+def test_a_step_of_the_published_size_lowers(study, run):
+    assert lowered(study, run).as_text()
 
 
 def test_vit_huge_lowers_on_a_mesh():
-    """Parameters and the whole state cut in eight along their longest axis; batch as well."""
+    """Parameters and the whole state cut in eight along their longest axis."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
     def cut(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -74,15 +102,5 @@ def test_vit_huge_lowers_on_a_mesh():
         sharding = NamedSharding(mesh, jax.P(*spec))
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    program = lowered(
-        "vit_huge",
-        (224, 224, 3),
-        1000,
-        1024,
-        optax.adamw(1e-3),
-        shard=functools.partial(jax.tree.map, cut),
-    )
-    state, _, _ = program.args_info[0]
-    params = state.params
-    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == 632_045_800
+    program = lowered("table1", "vit_huge", functools.partial(jax.tree.map, cut))
     assert "mhlo.num_partitions = 8" in program.as_text()

@@ -1,0 +1,156 @@
+"""The studies with the settings of Wang et al. (2026), for accelerators.
+
+From the configurations that the authors released. Where they leave a grid open the values are ours;
+Shampoo and the second stage of their ImageNet schedules are missing.
+"""
+
+from collections.abc import Mapping
+
+_SEEDS = "--seeds=0,100,200,300,400"
+_ARMS = ("--baseline", "--pdt", _SEEDS)
+_CIFAR = ("--dataset=cifar10", "--resolution=128", "--batch_size=256", "--epochs=60", *_ARMS)
+_COSINE = ("--schedule=cosine", "--minimum_learning_rate=0.001")
+_ALEXNET = ("--model=alexnet", *_CIFAR)
+_IMAGENET = ("--dataset=imagenet2012", "--schedule=cosine", "--warmup_epochs=15", *_ARMS)
+_VIT = ("--optimizer=adamw", "--minimum_learning_rate=1e-6", "--epochs=200", *_IMAGENET)
+
+# Peak and last learning rate.
+_OPTIMIZERS = {
+    "sgd": ("0.1", "1e-3"),
+    "momentum": ("0.001", "1e-4"),
+    "adam": ("0.0005", "1e-5"),
+    "adamw": ("5e-5", "1e-6"),
+    "rmsprop": ("1e-4", "1e-6"),
+    "lamb": ("1e-3", "1e-6"),
+}
+_RATES = ("0.01", "0.05", "0.1")
+_SWEEPS = {
+    "horizon": (1, 3, 10, 20),
+    "interval": (0, 3, 5, 9),
+    "start": (10, 15, 20),
+    "history": (3, 4, 8, 10),
+}
+
+PUBLISHED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "table1": {
+        "fully_convolutional": (
+            "--model=fully_convolutional",
+            *_CIFAR,
+            *_COSINE,
+            "--learning_rate=0.01",
+            "--epochs=100",
+            "--pdt_horizon=3",
+        ),
+        "alexnet": (*_ALEXNET, *_COSINE, "--learning_rate=0.05"),
+        "resnet50": (
+            "--model=resnet50",
+            *_IMAGENET,
+            "--optimizer=momentum",
+            "--learning_rate=0.1",
+            "--minimum_learning_rate=1e-4",
+            "--weight_decay=1e-4",
+            "--batch_size=1800",
+            "--epochs=300",
+            "--pdt_adaptive",
+        ),
+        "vit_base": (
+            "--model=vit_base",
+            *_VIT,
+            "--learning_rate=0.0015",
+            "--weight_decay=0.05",
+            "--batch_size=1800",
+            "--pdt_adaptive",
+        ),
+        "vit_huge": (
+            "--model=vit_huge",
+            *_VIT,
+            "--learning_rate=0.0005",
+            "--weight_decay=0.1",
+            "--batch_size=384",
+            "--pdt_scope=leaf",
+            "--pdt_adaptive",
+        ),
+        "lstm": (
+            "--model=lstm",
+            "--dataset=ag_news_subset",
+            "--learning_rate=0.1",
+            "--schedule=cosine",
+            "--minimum_learning_rate=0.01",
+            "--batch_size=128",
+            "--epochs=30",
+            *_ARMS,
+        ),
+    },
+    "table2": {
+        name: (
+            *_ALEXNET,
+            f"--optimizer={name}",
+            f"--learning_rate={rate}",
+            "--schedule=cosine",
+            f"--minimum_learning_rate={last}",
+            "--weight_decay=1e-4",
+        )
+        for name, (rate, last) in _OPTIMIZERS.items()
+    },
+    "table3": {
+        "simsiam": (
+            "--model=simsiam",
+            "--dataset=cifar10",
+            "--optimizer=momentum",
+            "--learning_rate=0.03",
+            *_COSINE,
+            "--weight_decay=1e-4",
+            "--batch_size=256",
+            "--epochs=200",
+            *_ARMS,
+            "--pdt_svd_rank=0",
+        )
+    },
+    "table4": {
+        "alexnet": (
+            *_ALEXNET,
+            *_COSINE,
+            "--learning_rate=0.05",
+            "--batches=one_class",
+            "--batch_size=128",
+        )
+    },
+    "table5": {
+        f"rate{rate}_batch{size}": (*_ALEXNET, f"--learning_rate={rate}", f"--batch_size={size}")
+        for rate in _RATES
+        for size in (128, 256, 512)
+    },
+    "table6": {f"rate{rate}": (*_ALEXNET, *_COSINE, f"--learning_rate={rate}") for rate in _RATES},
+    "figure2": {
+        model: (
+            f"--model={model}",
+            *_CIFAR,
+            "--learning_rate=0.01",
+            "--epochs=30",
+            "--pdt_interval=3",
+            "--pdt_criteria=paper,accept_all",
+        )
+        for model in ("fc2", "fc4", "fc6")
+    },
+    "failures": {
+        "switching": (*_ALEXNET, *_COSINE, "--learning_rate=0.05", "--pdt_switching"),
+        "random": (*_ALEXNET, *_COSINE, "--learning_rate=0.05", "--pdt_criteria=paper,random"),
+    },
+    "masks": {
+        "alexnet": (
+            *_ALEXNET,
+            *_COSINE,
+            "--learning_rate=0.05",
+            "--pdt_criteria=paper,magnitude,sign",
+        )
+    },
+    "figure14": {
+        name: (
+            *_ALEXNET,
+            "--learning_rate=0.05",
+            "--epochs=30",
+            "--pdt_vary=" + ",".join(f"{name}={value}" for value in values),
+        )
+        for name, values in _SWEEPS.items()
+    },
+}
