@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 import functools
 import math
 
-import jax
-
 from experiments.checkpoints import Checkpoints, Position
+from experiments.data import on_devices
+from experiments.placement import ONE, Placement
 from experiments.records import EndRecord, Record
 from experiments.training import (
     Arm,
     Program,
     Training,
-    TrainState,
     compile_arm,
+    initial,
     scored_examples,
 )
 from experiments.workloads import Workload
@@ -29,6 +29,7 @@ def run(
     saver: Checkpoints | None = None,
     done: Sequence[Record] = (),
     position: Position | None = None,
+    placement: Placement = ONE,
 ) -> Iterator[Record]:
     """Trains every arm on every seed.
 
@@ -44,6 +45,7 @@ def run(
       saver: saves checkpoints; whoever takes records must keep each before asking for the next.
       done: records of this run that are kept already; see `checkpoints.kept`.
       position: checkpoint to go on from.
+      placement: the devices.
 
     Yields:
       A record per seed, epoch and arm, as soon as it is known, and one at the end of each arm.
@@ -56,25 +58,26 @@ def run(
     left = [seed for seed in seeds if any((seed, name) not in ended for name in names)]
     if not left:
         return
-    programs = [compile_arm(workload, arm, batch_size, num_scored) for arm in arms]
+    programs = [compile_arm(workload, arm, batch_size, num_scored, placement) for arm in arms]
     count = len(done)
     for seed in left:
         live = [
-            _begin(workload, program, seed, num_scored)
+            _begin(workload, program, seed, num_scored, placement)
             for program in programs
             if (seed, program.arm.name) not in ended
         ]
         if saver and position and position.seed == seed:
             _go_on(live, saver, position)
-        for record in _run_seed(workload, live, epochs, batch_size, saver, count):
+        for record in _run_seed(workload, live, epochs, batch_size, placement, saver, count):
             yield record
             count += 1
 
 
-def _begin(workload: Workload, program: Program, seed: int, num_scored: int) -> Training:
-    params, model_state = workload.init(seed)
-    state = TrainState(params, model_state, program.arm.optimizer.init(params))
-    scored = jax.device_put(scored_examples(workload, program.arm, seed, num_scored))
+def _begin(
+    workload: Workload, program: Program, seed: int, num_scored: int, placement: Placement
+) -> Training:
+    state = initial(workload, program.arm, seed, placement)
+    scored = placement.put_batch(scored_examples(workload, program.arm, seed, num_scored))
     return Training(program, seed, state, scored)
 
 
@@ -92,6 +95,7 @@ def _run_seed(
     live: list[Training],
     epochs: int,
     batch_size: int,
+    placement: Placement,
     saver: Checkpoints | None,
     count: int,
 ) -> Iterator[Record]:
@@ -107,7 +111,8 @@ def _run_seed(
     for epoch in range(1 + min(training.epoch for training in live), epochs + 1):
         for training in [training for training in live if training.epoch < epoch]:
             batches = workload.dataset.epoch_batches(seed, epoch, batch_size, training.step)
-            training.train(map(jax.device_put, batches), lambda: bool(saver and saver.is_due), save)
+            ahead = on_devices(batches, placement.batch)
+            training.train(ahead, lambda: bool(saver and saver.is_due), save)
             evaluate = functools.partial(workload.evaluate, *training.evaluated())
             train = evaluate("train")
             yield training.epoch_record(train, evaluate("validation"))

@@ -11,7 +11,13 @@ _ARMS = ("--baseline", "--pdt", _SEEDS)
 _CIFAR = ("--dataset=cifar10", "--resolution=128", "--batch_size=256", "--epochs=60", *_ARMS)
 _COSINE = ("--schedule=cosine", "--minimum_learning_rate=0.001")
 _ALEXNET = ("--model=alexnet", *_CIFAR)
-_IMAGENET = ("--dataset=imagenet2012", "--schedule=cosine", "--warmup_epochs=15", *_ARMS)
+_IMAGENET = (
+    "--dataset=imagenet2012",
+    "--schedule=cosine",
+    "--warmup_epochs=15",
+    "--devices=fsdp",
+    *_ARMS,
+)
 _VIT = ("--optimizer=adamw", "--minimum_learning_rate=1e-6", "--epochs=200", *_IMAGENET)
 
 # Peak and last learning rate.

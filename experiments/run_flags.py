@@ -13,6 +13,7 @@ from experiments.data import DATASETS, ORDERS, ArrayDataset, MissingDataError
 from experiments.flag_checks import is_distinct, is_integers, is_rates
 from experiments.models import MODELS
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
+from experiments.placement import PLACEMENTS, Placement
 
 MODEL = flags.DEFINE_enum("model", "fcn", list(MODELS), "What is trained.")
 DATASET = flags.DEFINE_enum("dataset", "mnist5k", list(DATASETS), "What it is trained on.")
@@ -95,6 +96,13 @@ CHECKPOINT_MINUTES = flags.DEFINE_float(
     "Time between checkpoints. Ctrl-C and SIGTERM save one as well, and the same command goes on.",
     lower_bound=0.0,
 )
+DEVICES = flags.DEFINE_enum(
+    "devices",
+    "one",
+    list(PLACEMENTS),
+    "one: the default device; data: batches are split over all devices of this host; fsdp: "
+    "parameters and optimizer state as well.",
+)
 TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Also write the records as TensorBoard events into the run folder."
 )
@@ -126,7 +134,7 @@ flags.register_validator(
 )
 
 # How a run is carried out; what comes out does not depend on it.
-MEANS = (RUN_DIR, CHECKPOINT_MINUTES, TENSORBOARD)
+MEANS = (RUN_DIR, CHECKPOINT_MINUTES, TENSORBOARD, DEVICES)
 
 
 def check(has_pdt: bool) -> None:
@@ -144,6 +152,17 @@ def check(has_pdt: bool) -> None:
             sys.exit(
                 f"flag --controls={name}: needs --optimizer to be one of {', '.join(optimizers)}."
             )
+
+
+def placement() -> Placement:
+    """Where the flags say the run lies; stops the program if a batch cannot be divided."""
+    found = PLACEMENTS[DEVICES.value]()
+    if found.mesh is not None and BATCH_SIZE.value % found.mesh.size:
+        sys.exit(
+            f"flag --batch_size={BATCH_SIZE.value}: must be a multiple of the {found.mesh.size} "
+            f"devices of --devices={DEVICES.value}."
+        )
+    return found
 
 
 def workload() -> workloads.Workload:

@@ -94,7 +94,9 @@ def vit_step(
         return vit.ViT(image_shape, num_classes, **options, rngs=nnx.Rngs(0))
 
     graph, abstract = nnx.split(nnx.eval_shape(build))
-    params = jax.tree.map(functools.partial(_fully_sharded, mesh=mesh), nnx.to_pure_dict(abstract))
+    params = jax.tree.map(
+        lambda leaf: _shape(leaf, fully_sharded(leaf, mesh)), nnx.to_pure_dict(abstract)
+    )
 
     def apply(params, images):
         return nnx.merge(graph, params)(images)
@@ -142,10 +144,10 @@ def _shape(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _fully_sharded(leaf: Any, mesh: Mesh) -> jax.ShapeDtypeStruct:
+def fully_sharded(leaf: Any, mesh: Mesh) -> NamedSharding:
     """Split along the longest dimension that the devices divide; small ones are replicated."""
     spec: list[str | None] = [None] * leaf.ndim
     fitting = [i for i, length in enumerate(leaf.shape) if length % mesh.size == 0]
     if fitting and leaf.size >= _SMALL:
         spec[max(fitting, key=lambda i: leaf.shape[i])] = AXIS
-    return _shape(leaf, NamedSharding(mesh, PartitionSpec(*spec)))
+    return NamedSharding(mesh, PartitionSpec(*spec))

@@ -200,7 +200,7 @@ def at_scale(name: str, scale: str) -> Study:
     run, flags = next(iter(study.items()))
     few = [_first(flag) for flag in flags]
     soon = ("--pdt_snapshot_every=2",) if "--pdt" in flags else ()
-    return {run: (*few, "--epochs=2", "--seeds=1", "--batch_size=32", *soon)}
+    return {run: (*few, "--epochs=2", "--seeds=1", "--batch_size=512", *soon)}
 
 
 def _first(flag: str) -> str:

@@ -98,6 +98,7 @@ def _train(
         saver,
         done[:number],
         position,
+        run_flags.placement(),
     )
     return progress.shown(rows, len(arms), len(seeds), EPOCHS.value, done[:number])
 

@@ -13,6 +13,7 @@ from experiments import flops
 from experiments.controls import Evaluated
 from experiments.data import Examples
 from experiments.pdt_flags import Link
+from experiments.placement import ONE, Placement
 from experiments.records import EndRecord, EpochRecord
 from experiments.workloads import Evaluation, ModelState, Workload
 import pdt_optax
@@ -193,13 +194,22 @@ def scored_examples(workload: Workload, arm: Arm, seed: int, number: int) -> Exa
     return next(dataset.epoch_batches(seed, 0, min(number, dataset.size("train"))))
 
 
-def compile_arm(workload: Workload, arm: Arm, batch_size: int, num_scored: int) -> Program:
+def initial(workload: Workload, arm: Arm, seed: int, placement: Placement) -> TrainState:
+    """The state before the first step."""
+    return TrainState(*placement.put(*workload.init(seed), arm.optimizer))
+
+
+def compile_arm(
+    workload: Workload, arm: Arm, batch_size: int, num_scored: int, placement: Placement = ONE
+) -> Program:
     """Compiles the step of an arm and counts its operations."""
-    step = jax.jit(train_step(workload, arm.optimizer), donate_argnums=0)
-    params, model_state = workload.init(0)
-    state = TrainState(params, model_state, arm.optimizer.init(params))
+    state = initial(workload, arm, 0, placement)
+    params, model_state, _ = state
+    shardings = None if placement.mesh is None else jax.tree.map(lambda x: x.sharding, state)
+    step = jax.jit(train_step(workload, arm.optimizer), donate_argnums=0, out_shardings=shardings)
     batch = next(workload.dataset.epoch_batches(seed=0, epoch=0, batch_size=batch_size))
-    scored = scored_examples(workload, arm, 0, num_scored)
+    batch = placement.put_batch(batch)
+    scored = placement.put_batch(scored_examples(workload, arm, 0, num_scored))
     gradient = jax.value_and_grad(workload.loss, has_aux=True)
     steps = workload.dataset.steps_per_epoch(batch_size)
     epoch_flops = steps * flops.of(gradient, params, model_state, batch)

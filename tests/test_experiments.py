@@ -19,6 +19,7 @@ from experiments import (
     records,
     report,
     reproduce,
+    run_flags,
     score,
     studies,
     summary,
@@ -423,6 +424,32 @@ def test_an_arm_alone_is_bit_equal_to_the_arm_among_others_and_divergence_ends_a
     assert len(set(losses[0])) == 2
     assert [row.epoch for row in epochs_of(together, "wild")] == [1]
     assert ends_of(together) == [("wild", "diverged", 1), ("base", "finished", 2)]
+
+
+@pytest.mark.parametrize("devices", ["data", "fsdp"])
+def test_on_eight_devices_as_on_one(devices, tmp_path):
+    losses = {}
+    for name in ("one", devices):
+        train_small(
+            tmp_path / name,
+            "--epochs=3",
+            "--optimizer=adam",
+            "--pdt",
+            "--pdt_criteria=",
+            "--pdt_snapshot_every=4",
+            "--pdt_verify",
+            f"--devices={name}",
+        )
+        rows = epochs_of(records.read(tmp_path / name), "verified")
+        losses[name] = [row.train_loss for row in rows]
+        assert rows[-1].predicted
+    assert len(losses[devices]) == 3
+    np.testing.assert_allclose(losses[devices], losses["one"], rtol=2e-3)
+
+
+def test_devices_must_divide_the_batch():
+    with pytest.raises(SystemExit, match="--batch_size=100: must be a multiple of the 8 devices"):
+        run_program(run_flags.placement, "--batch_size=100", "--devices=data")
 
 
 def test_interruption_keeps_whole_rows(monkeypatch, tmp_path, capsys):
