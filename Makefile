@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench fuzz kill lint format toy tpu docs figures notebooks package clean
+.PHONY: help demo test bench fuzz kill smoke lint format toy tpu docs figures notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,9 @@ package: $(VENV)/package  ## Build wheel and sdist and try both in a clean envir
 
 kill: $(VENV)/test  ## Kill training runs of one process and of two, ten times each
 	PDT_KILL=1 $(BIN)/python -m pytest -n0 -s tests/test_killed.py
+
+smoke: $(VENV)/test  ## Run every study at its smallest scale
+	PDT_SMOKE=1 $(BIN)/python -m pytest tests/test_smoke.py
 
 lint: $(VENV)/test  ## Ruff and pyright
 	$(BIN)/ruff check .

@@ -39,6 +39,8 @@ OPTIMIZERS: Mapping[str, Callable[[Settings], optax.GradientTransformation]] = {
     "lamb": lambda s: optax.lamb(s.learning_rate, weight_decay=s.weight_decay),
 }
 
+WITHOUT_MOMENTUM = ("sgd", "rmsprop")
+
 
 def _cosine(learning_rate: float, steps: int, minimum: float, warmup: int) -> optax.Schedule:
     if warmup:

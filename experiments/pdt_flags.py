@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.flag_checks import is_distinct, is_integers
+from experiments.optimizers import WITHOUT_MOMENTUM
 import pdt_optax
 
 Criteria = str | pdt_optax.Criterion
@@ -248,8 +249,10 @@ flags.register_validator(
 )
 
 
-def check(given: Sequence[str]) -> None:
+def check(given: Sequence[str], optimizer: str) -> None:
     """Stops the program if the flags `given` on the command line do not fit together."""
+    if _RESET_MOMENTUM.value and optimizer in WITHOUT_MOMENTUM:
+        sys.exit(f"flag --pdt_reset_momentum: --optimizer={optimizer} has no momentum.")
     stray = [name for name in given if name.startswith("pdt_")]
     if stray and not PDT.value:
         sys.exit(f"flag --{stray[0]}: needs --pdt.")

@@ -109,11 +109,20 @@ def _arrays(seeds: Sequence[Sequence[EpochRecord]]) -> _Runs:
 
 
 def _draw_loss(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
-    axes.set(title="train loss", yscale="log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set(title="train loss")
     for arm, runs in arms.items():
         _draw_line(axes, arm, getattr(runs, time), runs.loss)
+    if min(np.nanmin(runs.loss, initial=0) for runs in arms.values()) == 0:
+        _set_log(axes, arms)
+    if BASE in arms:
+        best = np.nanmin(arms[BASE].loss, axis=1, initial=np.inf)
+        _draw_target(axes, float(np.median(best)), scores, f"loss_{time}")
+
+
+def _set_log(axes: Axes, arms: _Arms) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     first = max(np.nanmax(runs.loss[:, 0], initial=0) for runs in arms.values())
     positive = [np.where(runs.loss > 0, runs.loss, np.nan) for runs in arms.values()]
     least = min(np.nanmin(losses, initial=first) for losses in positive)
@@ -121,9 +130,6 @@ def _draw_loss(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if few_decades else LogLocator())
     if least > 0:
         axes.set_ylim(0.8 * least, 1.5 * first)
-    if BASE in arms:
-        best = np.nanmin(arms[BASE].loss, axis=1, initial=np.inf)
-        _draw_target(axes, float(np.median(best)), scores, f"loss_{time}")
 
 
 def _draw_accuracy(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:

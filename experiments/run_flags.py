@@ -142,6 +142,10 @@ def check(has_pdt: bool) -> None:
     others = (BASELINE, SHORT_EPOCHS, RETUNED_RATE, CONTROL_NAMES)
     if GRID.value and (has_pdt or any(flag.value for flag in others)):
         sys.exit("flag --grid: trains the optimizer alone; leave out the flags of other arms.")
+    if SHORT_EPOCHS.value >= EPOCHS.value:
+        sys.exit(
+            f"flag --short_epochs={SHORT_EPOCHS.value}: must be below --epochs={EPOCHS.value}."
+        )
     if WARMUP_EPOCHS.value and (
         SCHEDULE.value == "constant" or WARMUP_EPOCHS.value >= EPOCHS.value
     ):

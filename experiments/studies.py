@@ -205,8 +205,11 @@ def at_scale(name: str, scale: str) -> Study:
         return study
     run, flags = next(iter(study.items()))
     few = [_first(flag) for flag in flags]
-    soon = ("--pdt_snapshot_every=2",) if "--pdt" in flags else ()
-    return {run: (*few, "--epochs=2", "--seeds=1", "--batch_size=512", *soon)}
+    if "--pdt" in flags:
+        few.append("--pdt_snapshot_every=2")
+    if any(flag.startswith("--short_epochs=") for flag in flags):
+        few.append("--short_epochs=1")
+    return {run: (*few, "--epochs=2", "--seeds=1", "--batch_size=512")}
 
 
 def _first(flag: str) -> str:

@@ -105,7 +105,7 @@ def _train(
 
 def _check_flags() -> None:
     given = [name for name, flag in _own_flags().items() if not flag.using_default_value]
-    pdt_flags.check(given)
+    pdt_flags.check(given, run_flags.OPTIMIZER.value)
     run_flags.check(pdt_flags.PDT.value)
     ire_flags.check(given, BATCH_SIZE.value, bool(run_flags.GRID.value), pdt_flags.PDT.value)
 

@@ -11,7 +11,7 @@ import optax
 
 from experiments import flops
 from experiments.controls import Evaluated
-from experiments.data import Examples
+from experiments.data import ORDERS, ArrayDataset, Examples
 from experiments.pdt_flags import Link
 from experiments.placement import ONE, Placement
 from experiments.records import EndRecord, EpochRecord
@@ -187,8 +187,10 @@ def train_step(workload: Workload, optimizer: optax.GradientTransformation) -> S
 
 
 def scored_examples(workload: Workload, arm: Arm, seed: int, number: int) -> Examples:
-    """The validation split, or the first train examples of epoch 0, which is not trained."""
+    """The validation split, or train examples of all classes in the order of epoch 0."""
     dataset = workload.dataset
+    if isinstance(dataset, ArrayDataset):
+        dataset = dataclasses.replace(dataset, order=ORDERS["shuffled"])
     if arm.link and arm.link.scores_on == "validation":
         return next(dataset.split_batches("validation", dataset.size("validation")))
     return next(dataset.epoch_batches(seed, 0, min(number, dataset.size("train"))))

@@ -1,6 +1,7 @@
-"""Every study runs, at its smallest scale, on a few of its examples."""
+"""Studies at their smallest scale, on a few of their examples; all of them with PDT_SMOKE=1."""
 
 import dataclasses
+import os
 from typing import Any
 
 from absl import flags
@@ -21,7 +22,11 @@ def few(dataset: ArrayDataset) -> ArrayDataset:
     return dataclasses.replace(dataset, **splits)
 
 
-@pytest.mark.parametrize("study", studies.STUDIES)
+# Of each kind that compiles in seconds: verified jumps, batches of one class, a grid with IRE.
+KINDS = ("verified", "table4", "ire_tuning")
+
+
+@pytest.mark.parametrize("study", studies.STUDIES if os.environ.get("PDT_SMOKE") else KINDS)
 def test_a_study_runs(study, tmp_path, monkeypatch):
     for name in ("mnist5k", "patches"):
         dataset: Any = DATASETS[name]()
