@@ -46,8 +46,8 @@ package: $(VENV)/package  ## Build wheel and sdist and try both in a clean envir
 kill: $(VENV)/test  ## Kill training runs of one process and of two, ten times each
 	PDT_KILL=1 $(BIN)/python -m pytest -n0 -s tests/test_killed.py
 
-smoke: $(VENV)/test  ## Run every study at its smallest scale
-	PDT_SMOKE=1 $(BIN)/python -m pytest tests/test_smoke.py
+smoke: $(VENV)/test  ## Run every study at its smallest scale, lower each network at its published size
+	PDT_SMOKE=1 $(BIN)/python -m pytest tests/test_smoke.py tests/test_paper_sizes.py
 
 lint: $(VENV)/test  ## Ruff and pyright
 	$(BIN)/ruff check .

@@ -17,4 +17,18 @@ IRE_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         f"cnn_{mask}": (*_CNN, f"--ire_masks={mask}", "--seeds=1", _GRID)
         for mask in ("flat", "random")
     },
+    "ire": {
+        "cnn": (
+            *_CNN,
+            "--learning_rate=0.005",
+            "--ire_learning_rate=0.003",
+            "--ire_masks=flat,random",
+            "--seeds=0,100,200",
+            "--baseline",
+            "--pdt",
+            "--pdt_criteria=",
+            "--pdt_verify",
+            "--ire_pdt",
+        )
+    },
 }

@@ -169,6 +169,7 @@ TITLES: Mapping[str, str] = {
     "and of one.",
     "failures": "What happens without the mask, without intervals, and with switching on the "
     "validation loss (after Figs. 2, 5 and 6 of the paper).",
+    "ire": "Implicit regularization enhancement, alone and before verified jumps.",
     "ire_tuning": "Learning rates of implicit regularization enhancement, tried on seed 1.",
     "controls": "Do the simplest methods gain as much? Linear extrapolation under the same mask, a "
     "random mask of equal ratio, no mask, averages, lookahead, schedule-free, a retuned rate, a "
