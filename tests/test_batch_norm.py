@@ -8,6 +8,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
 
 from experiments import batch_norm, records
@@ -52,14 +53,12 @@ def test_table_of_the_docs_is_that_of_the_records():
 
     Apart from this process, for programs may share names of flags.
     """
-    text = (ROOT / "docs" / "compatibility.md").read_text()
-    table = text[text.index("<!-- batch_norm:") : text.index("<!-- end of batch_norm -->")]
     folder = ROOT / "experiments" / "results" / "batch_norm"
     command = [sys.executable, "-m", "experiments.batch_norm_jumps", "--table"]
     printed = subprocess.run(
         [*command, f"--run_dir={folder}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert table.split("-->")[1].strip() == printed.stdout.strip()
+    assert pages.table("docs/compatibility.md", "batch_norm:") == printed.stdout.strip()
     rows = records.read_rows(folder)
     jumps = [row for row in rows if row["jumped"]]
     assert max(row["stale"] for row in jumps) > 5

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pages
 import pytest
 
 from experiments import bench_report, records, textbook
@@ -62,7 +63,5 @@ def test_exponent():
 
 
 def test_table_of_the_docs_is_that_of_the_records():
-    text = (ROOT / "docs" / "performance.md").read_text()
-    table = text[text.index("<!-- bench:") : text.index("<!-- end of bench -->")]
     rows = records.read_rows(ROOT / "experiments" / "results" / "bench")
-    assert table.split("-->")[1].strip() == bench_report.table(rows)
+    assert pages.table("docs/performance.md", "bench:") == bench_report.table(rows)

@@ -12,6 +12,7 @@ from absl import flags
 from absl.testing import flagsaver
 import numpy as np
 import optax
+import pages
 import pytest
 
 from experiments import (
@@ -551,10 +552,8 @@ def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
 
 
 def test_readme_table_is_that_of_the_records():
-    readme = (ROOT / "README.md").read_text()
     table = tables.markdown(score.score(records.read(RESULTS)))
-    begin, end = readme.index("<!-- results:"), readme.index("<!-- end of results -->")
-    assert readme[begin:end].split("-->")[1].strip() == table
+    assert pages.table("README.md", "results:") == table
 
 
 def study_scores(study: str) -> dict[str, list[score.Score]]:
@@ -568,9 +567,7 @@ def study_scores(study: str) -> dict[str, list[score.Score]]:
     [("README.md", "verified"), ("docs/verified_jumps.md", "verified_vit")],
 )
 def test_tables_of_studies_are_those_of_the_records(page: str, study: str):
-    text = (ROOT / page).read_text()
-    begin, end = text.index(f"<!-- {study}:"), text.index(f"<!-- end of {study} -->")
-    assert text[begin:end].split("-->")[1].strip() == tables.study(study_scores(study))
+    assert pages.table(page, f"{study}:") == tables.study(study_scores(study))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
 
 from experiments import compiled, records, sharded, slices
@@ -108,9 +109,7 @@ def test_needs_of_a_program():
 
 
 def test_table_in_the_docs_is_that_of_the_records():
-    page = (ROOT / "docs" / "scaling.md").read_text()
-    table = page.split("<!-- tpu -->")[1].split("<!-- end of tpu -->")[0]
-    assert table.strip() == slices.table(records.read_rows(RESULTS))
+    assert pages.table("docs/scaling.md", "tpu") == slices.table(records.read_rows(RESULTS))
 
 
 def recorded():
