@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
 import numpy as np
 import optax
 import pytest
@@ -156,3 +157,16 @@ def test_without_a_jump_it_is_the_optimizer_bit_for_bit(kind):
 def test_bad_optimizers(optimizer, message):
     with pytest.raises(ValueError, match=message):
         pdt_optax.pdt(1, optimizer=optimizer).init({"a": jnp.ones(3), "b": jnp.ones(2)})
+
+
+def test_the_state_lies_where_the_parameters_lie():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, jax.P("x"))
+    params = {"w": jax.device_put(jnp.ones(16), sharding)}
+    tx = pdt_optax.pdt(1, history=3, start=3, interval=0, optimizer=optax.adam(0.1))
+    state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
+    update = jax.jit(tx.update, out_shardings=(None, jax.tree.map(lambda x: x.sharding, state)))
+    for _ in range(5):
+        _, state = update(params, state, params)
+    assert pdt_optax.metrics(state).predictions == 3
+    assert state[0][0].mu["w"].sharding == state[1].anchor["w"].sharding == sharding
