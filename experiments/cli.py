@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 import jax
 
 
@@ -16,6 +16,7 @@ def run(main: Callable[[], None]) -> None:
         main()
 
     jax.config.update("jax_logging_level", "WARNING")
+    flags.FLAGS.set_default("verbosity", logging.WARNING)  # Orbax tells each step of a checkpoint.
     app.run(checked)
 
 

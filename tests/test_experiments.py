@@ -564,7 +564,11 @@ def study_scores(study: str) -> dict[str, list[score.Score]]:
 
 @pytest.mark.parametrize(
     ("page", "study"),
-    [("README.md", "verified"), ("docs/verified_jumps.md", "verified_vit")],
+    [
+        ("README.md", "verified"),
+        ("docs/verified_jumps.md", "verified_vit"),
+        ("docs/ire.md", "ire"),
+    ],
 )
 def test_tables_of_studies_are_those_of_the_records(page: str, study: str):
     assert pages.table(page, f"{study}:") == tables.study(study_scores(study))
