@@ -47,7 +47,8 @@ kill: $(VENV)/test  ## Kill training runs of one process and of two, ten times e
 	PDT_KILL=1 $(BIN)/python -m pytest -n0 -s tests/test_killed.py
 
 smoke: $(VENV)/test  ## Run every study at its smallest scale, lower each network at its published size
-	PDT_SMOKE=1 $(BIN)/python -m pytest tests/test_smoke.py tests/test_paper_sizes.py
+	PDT_SMOKE=1 $(BIN)/python -m pytest tests/test_smoke.py tests/test_paper_sizes.py tests/test_workloads.py \
+	  tests/test_ire_experiments.py
 
 lint: $(VENV)/test  ## Ruff and pyright
 	$(BIN)/ruff check .

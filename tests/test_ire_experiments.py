@@ -1,5 +1,6 @@
 """The language model and the measures of flatness."""
 
+import os
 import pathlib
 
 from absl import flags
@@ -100,7 +101,7 @@ def test_what_is_missing_is_named(files, arguments, message):
             train_lm.main()
 
 
-@pytest.mark.parametrize("name", language.PAPER)
+@pytest.mark.parametrize("name", language.PAPER if "PDT_SMOKE" in os.environ else ["wikitext103"])
 def test_recipes_of_the_paper_trace(name):
     """A whole step of each, without running it."""
     recipe = language.PAPER[name]

@@ -22,8 +22,7 @@ def few(dataset: ArrayDataset) -> ArrayDataset:
     return dataclasses.replace(dataset, **splits)
 
 
-# Of each kind that compiles in seconds: verified jumps, batches of one class, a grid with IRE.
-KINDS = ("verified", "table4", "ire_tuning")
+KINDS = ("verified", "ire_tuning")
 
 
 @pytest.mark.parametrize("study", studies.STUDIES if os.environ.get("PDT_SMOKE") else KINDS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import optax
 import pytest
 
 from experiments import probe, training, workloads
-from experiments.data import ArrayDataset, Examples, digits, patches
+from experiments.data import ORDERS, ArrayDataset, Examples, digits, patches
 from experiments.models import MODELS
 import pdt_optax
 
@@ -54,6 +55,15 @@ def test_running_statistics_are_a_state_beside_the_parameters():
     assert before != after
 
 
+def test_jumps_are_scored_on_all_classes_whatever_the_order_of_training():
+    dataset = dataclasses.replace(digits.load(), order=ORDERS["one_class"])
+    workload = workloads.create(MODELS["fcn"], dataset)
+    arm = training.Arm("base", optax.sgd(0.1))
+    scored = training.scored_examples(workload, arm, seed=0, number=512)
+    assert len(scored.labels) == 512
+    assert set(np.asarray(scored.labels).tolist()) == set(range(10))
+
+
 def test_dropout_draws_anew_at_each_step_and_not_in_the_score():
     workload = small("alexnet")
     params, state = workload.init(0)
@@ -79,6 +89,7 @@ def test_evaluation_is_that_of_the_whole_split():
     assert np.isnan(workload.evaluate(wild, state, "train").accuracy)
 
 
+@pytest.mark.skipif("PDT_SMOKE" not in os.environ, reason="compiles for a minute; PDT_SMOKE=1")
 def test_training_without_labels():
     workload = small("simsiam", few(patches.load(), 32))
     params, state = workload.init(0)
