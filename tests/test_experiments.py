@@ -568,6 +568,7 @@ def study_scores(study: str) -> dict[str, list[score.Score]]:
         ("README.md", "verified"),
         ("docs/verified_jumps.md", "verified_vit"),
         ("docs/ire.md", "ire"),
+        ("docs/performance.md", "history"),
     ],
 )
 def test_tables_of_studies_are_those_of_the_records(page: str, study: str):
