@@ -136,7 +136,8 @@ def draw(found: Plane) -> Figure:
     levels = np.geomspace(found.losses.min(), found.losses.max(), 16)
     norm = LogNorm(levels[0], levels[-1])
     filled = axes.contourf(*found.axes, found.losses, levels, cmap="Greys", norm=norm, alpha=0.6)
-    bar = figure.colorbar(filled, ax=axes, label="train loss", format="%.2g")
+    decades = 10.0 ** np.arange(np.ceil(np.log10(levels[0])), np.log10(levels[-1]))
+    bar = figure.colorbar(filled, ax=axes, label="train loss", format="{x:g}", ticks=decades)
     bar.outline.set_visible(False)
     for name, path in found.paths.items():
         color = COLORS[name]
