@@ -119,7 +119,10 @@ def recorded():
 
 
 def test_pdt_on_tpu_adds_small_all_reduces_only():
-    """Two in the update alone; in a whole step the compiler groups those of the gradients anew."""
+    """Two in the update alone; in a whole step the compiler groups those of the gradients anew.
+
+    Most with int8 increments: ten, of 39 KiB.
+    """
     rows = recorded()
     compared = {key: row for key, row in rows.items() if key[-1] not in (slices.NONE, slices.IRE)}
     assert {model for model, *_ in compared} == set(slices.SIZES)
@@ -127,9 +130,9 @@ def test_pdt_on_tpu_adds_small_all_reduces_only():
         before = rows[*step, slices.NONE]["collectives"]
         for kind, sent in row["collectives"].items():
             base = before.get(kind, {"count": 0, "size": 0})
-            most = (
-                (0, 0) if kind != "all-reduce" else (2, 1024) if row["update_only"] else (5, 2**15)
-            )
+            whole = (10, 2**16) if row["link"] == "int8" else (5, 2**15)
+            most = (2, 1024) if row["update_only"] else whole
+            most = most if kind == "all-reduce" else (0, 0)
             added = (sent["count"] - base["count"], sent["size"] - base["size"])
             assert all(more <= limit for more, limit in zip(added, most, strict=True))
         assert not re.search("eig|svd|partition", " ".join(row["custom_calls"]), re.IGNORECASE)
