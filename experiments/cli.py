@@ -1,6 +1,7 @@
 """What the programs have in common on the command line."""
 
 from collections.abc import Callable, Sequence
+import pathlib
 import sys
 
 from absl import app, flags, logging
@@ -18,6 +19,16 @@ def run(main: Callable[[], None]) -> None:
     jax.config.update("jax_logging_level", "WARNING")
     flags.FLAGS.set_default("verbosity", logging.WARNING)  # Orbax tells each step of a checkpoint.
     app.run(checked)
+
+
+def folder(flag: flags.FlagHolder[str]) -> pathlib.Path:
+    """The folder that a flag names, made if need be; stops the program if it cannot be."""
+    path = pathlib.Path(flag.value)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"flag --{flag.name}: {error}")
+    return path
 
 
 def flags_beside(one: flags.FlagHolder) -> dict[str, flags.Flag]:

@@ -9,8 +9,6 @@ Example:
 """
 
 from collections.abc import Mapping
-import pathlib
-import sys
 from typing import NamedTuple
 
 from absl import flags
@@ -56,11 +54,7 @@ class Plane(NamedTuple):
 
 def main() -> None:
     """Runs the program."""
-    out = pathlib.Path(_DIR.value)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"flag --landscape_dir: {error}")
+    out = cli.folder(_DIR)
     workload = workloads.create(MODELS["fcn"], mnist5k.load())
     every = workload.dataset.steps_per_epoch(_BATCH)
     sgd = optax.sgd(_RATE.value)

@@ -30,9 +30,9 @@ class Placement(NamedTuple):
 
     def put_batch(self, examples: Examples) -> Examples:
         """The examples on the devices, split if these divide them."""
-        divides = self.mesh is None or len(examples.labels) % self.mesh.size == 0
-        everywhere = NamedSharding(self.mesh, PartitionSpec()) if self.mesh else None
-        return jax.device_put(examples, self.batch if divides else everywhere)
+        if self.mesh is None or len(examples.labels) % self.mesh.size == 0:
+            return jax.device_put(examples, self.batch)
+        return jax.device_put(examples, NamedSharding(self.mesh, PartitionSpec()))
 
     def put(
         self, params: Any, model_state: Any, optimizer: optax.GradientTransformation

@@ -11,8 +11,6 @@ Example:
 """
 
 from collections.abc import Mapping
-import pathlib
-import sys
 import textwrap
 from typing import Any, NamedTuple
 
@@ -148,11 +146,7 @@ def draw_losses(descents: Mapping[str, Descent]) -> Figure:
 
 def main() -> None:
     """Runs the program."""
-    out = pathlib.Path(_OUT.value)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"flag --out: {error}")
+    out = cli.folder(_OUT)
     descents = {name: descend(optimizer) for name, optimizer in ARMS.items()}
     width = max(map(len, descents))
     for name, descent in descents.items():

@@ -356,9 +356,7 @@ def pdt(
         def jump(carry):
             updates, _, own = carry
             updates, masks, report = predict(updates, weights, held, groups, state, value_after)
-            if optimizer is not None:
-                own = _momentum.reset(own, floats.replace(nowhere, masks))
-            return updates, report, own
+            return updates, report, _momentum.reset(own, floats.replace(nowhere, masks))
 
         moving, report, own = once_if(predicts, jump, (moving, state.report, own))
         arrived = arrive(moving)

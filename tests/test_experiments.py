@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pages
 import pytest
+from small import few
 
 from experiments import (
     loop,
@@ -43,14 +44,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def small_mnist() -> ArrayDataset:
     """The first 320 training digits and 50 of each other split."""
-    dataset = mnist5k.load()
-
-    def few(split: Examples, size: int) -> Examples:
-        chosen = np.random.default_rng(0).permutation(len(split.labels))[:size]
-        return Examples(split.inputs[chosen], split.labels[chosen])
-
-    splits = few(dataset.train, 320), few(dataset.validation, 50), few(dataset.test, 50)
-    return ArrayDataset(*splits, num_classes=10)
+    return few(mnist5k.load(), 320, 50)
 
 
 def run_program(main, *arguments: str) -> None:

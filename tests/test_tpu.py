@@ -121,7 +121,7 @@ def recorded():
 def test_pdt_on_tpu_adds_small_all_reduces_only():
     """Two in the update alone; in a whole step the compiler groups those of the gradients anew.
 
-    Most with int8 increments: ten, of 39 KiB.
+    Most with int8 increments of ViT-Huge: ten, of 39 KiB.
     """
     rows = recorded()
     compared = {key: row for key, row in rows.items() if key[-1] not in (slices.NONE, slices.IRE)}
@@ -130,7 +130,8 @@ def test_pdt_on_tpu_adds_small_all_reduces_only():
         before = rows[*step, slices.NONE]["collectives"]
         for kind, sent in row["collectives"].items():
             base = before.get(kind, {"count": 0, "size": 0})
-            whole = (10, 2**16) if row["link"] == "int8" else (5, 2**15)
+            many = (row["model"], row["link"]) == ("vit_huge14", "int8")
+            whole = (10, 40 * 1024) if many else (5, 2**15)
             most = (2, 1024) if row["update_only"] else whole
             most = most if kind == "all-reduce" else (0, 0)
             added = (sent["count"] - base["count"], sent["size"] - base["size"])

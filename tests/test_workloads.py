@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small import few
 
 from experiments import probe, training, workloads
 from experiments.data import ORDERS, ArrayDataset, Examples, digits, patches
@@ -17,23 +18,15 @@ from experiments.models import MODELS
 import pdt_optax
 
 
-def few(dataset: ArrayDataset, number: int = 64) -> ArrayDataset:
-    def part(split: Examples) -> Examples:
-        chosen = np.random.default_rng(0).permutation(len(split.labels))[:number]
-        return Examples(split.inputs[chosen], split.labels[chosen])
-
-    return dataclasses.replace(
-        dataset, **{name: part(getattr(dataset, name)) for name in ("train", "validation", "test")}
+def workload_of(name: str, dataset: ArrayDataset | None = None, resolution: int | None = None):
+    model = functools.partial(MODELS[name], width=1 / 16)
+    return workloads.create(
+        model, few(patches.load(), 64) if dataset is None else dataset, resolution
     )
 
 
-def small(name: str, dataset: ArrayDataset | None = None, resolution: int | None = None):
-    model = functools.partial(MODELS[name], width=1 / 16)
-    return workloads.create(model, few(patches.load()) if dataset is None else dataset, resolution)
-
-
 def test_running_statistics_are_a_state_beside_the_parameters():
-    workload = small("fully_convolutional")
+    workload = workload_of("fully_convolutional")
     params, state = workload.init(0)
     batch = next(workload.dataset.epoch_batches(0, 1, 32))
     loss, moved = jax.jit(workload.loss)(params, state, batch)
@@ -65,7 +58,7 @@ def test_jumps_are_scored_on_all_classes_whatever_the_order_of_training():
 
 
 def test_dropout_draws_anew_at_each_step_and_not_in_the_score():
-    workload = small("alexnet")
+    workload = workload_of("alexnet")
     params, state = workload.init(0)
     batch = next(workload.dataset.epoch_batches(0, 1, 16))
     loss = jax.jit(workload.loss)
@@ -80,7 +73,7 @@ def test_dropout_draws_anew_at_each_step_and_not_in_the_score():
 def test_evaluation_is_that_of_the_whole_split():
     """From the model's own logits in one batch, over a split with a remainder."""
     dataset = few(patches.load(), 600)
-    workload = small("cnn", dataset)
+    workload = workload_of("cnn", dataset)
     params, state = workload.init(0)
     loss, accuracy = workload.evaluate(params, state, "train")
     assert loss == pytest.approx(float(workload.score(params, state, dataset.train)), rel=1e-5)
@@ -91,7 +84,7 @@ def test_evaluation_is_that_of_the_whole_split():
 
 @pytest.mark.skipif("PDT_SMOKE" not in os.environ, reason="compiles for a minute; PDT_SMOKE=1")
 def test_training_without_labels():
-    workload = small("simsiam", few(patches.load(), 32))
+    workload = workload_of("simsiam", few(patches.load(), 32))
     params, state = workload.init(0)
     tx = optax.chain(optax.sgd(0.05), pdt_optax.pdt(2, start=1, verify=pdt_optax.Verify((2,))))
     train_state = training.TrainState(params, state, tx.init(params))
@@ -106,7 +99,9 @@ def test_training_without_labels():
     assert 0 <= before.accuracy <= 1
     assert np.isnan(workload.evaluate(params, state, "train").accuracy)
     with pytest.raises(ValueError, match="must be trained on images"):
-        small("simsiam", dataclasses.replace(digits.load(), train=Examples(np.ones((4, 5)), [0])))
+        workload_of(
+            "simsiam", dataclasses.replace(digits.load(), train=Examples(np.ones((4, 5)), [0]))
+        )
 
 
 def test_the_nearest_classes_of_two_bundles():
@@ -119,10 +114,10 @@ def test_the_nearest_classes_of_two_bundles():
 
 
 def test_images_are_resized_on_the_device():
-    dataset = few(digits.load())
-    workload = small("fully_convolutional", dataset, resolution=32)
+    dataset = few(digits.load(), 64)
+    workload = workload_of("fully_convolutional", dataset, resolution=32)
     params, state = workload.init(0)
     assert np.isfinite(workload.evaluate(params, state, "test").loss)
     texts: Any = dataclasses.replace(dataset, train=Examples(np.ones((4, 50), np.int32), [0] * 4))
     with pytest.raises(ValueError, match="`resolution` must be None"):
-        small("lstm", texts, resolution=32)
+        workload_of("lstm", texts, resolution=32)
