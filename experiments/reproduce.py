@@ -81,8 +81,13 @@ def _progress(study: Study, left: Sequence[str], number: int, start: float) -> s
 
 def _weight(arguments: Sequence[str]) -> int:
     """Epochs times seeds of a run."""
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    return int(given.get("--epochs", 1)) * len(given.get("--seeds", "0").split(","))
+    given = _given(arguments)
+    return int(given.get("epochs", 1)) * len(given.get("seeds", "0").split(","))
+
+
+def _given(arguments: Sequence[str]) -> dict[str, str]:
+    """The values of flags; the last one counts."""
+    return dict(argument[2:].split("=", 1) for argument in arguments if "=" in argument)
 
 
 def _train(arguments: Sequence[str]) -> None:
@@ -103,7 +108,7 @@ def _is_finished(arguments: Sequence[str], run_dir: pathlib.Path) -> bool:
     if not (run_dir / records.CONFIG).exists():
         return False
     flags = records.read_config(run_dir)["flags"]
-    for name, value in (word[2:].split("=", 1) for word in arguments if "=" in word):
+    for name, value in _given(arguments).items():
         there = flags.get(name)
         if (",".join(there) if isinstance(there, list) else _number(str(there))) != _number(value):
             sys.exit(f"flag --runs_dir: {run_dir} holds another run: {name} is {there} there.")

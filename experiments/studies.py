@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from experiments.ire_studies import IRE_STUDIES
-from experiments.paper_studies import PAPER_STUDIES
+from experiments.paper_studies import PAPER_STUDIES, TUNING
 from experiments.published import PUBLISHED
 
 Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
@@ -46,8 +46,11 @@ _FAILING = ("--epochs=60", "--seeds=0,100,200", "--baseline", "--pdt")
 
 STUDIES: Mapping[str, Study] = {
     "tuning": {
-        name: (*workload, "--seeds=1,2", f"--grid={_GRIDS[name]}")
-        for name, workload in _WORKLOADS.items()
+        **{
+            name: (*workload, "--seeds=1,2", f"--grid={_GRIDS[name]}")
+            for name, workload in _WORKLOADS.items()
+        },
+        **TUNING,
     },
     "verified": {
         name: (
