@@ -6,6 +6,8 @@ from typing import NamedTuple
 import optax
 import optax.contrib
 
+from experiments.shampoo import scale_by_shampoo
+
 
 class Settings(NamedTuple):
     """What a base optimizer is built from.
@@ -27,8 +29,6 @@ def _l2(settings: Settings) -> optax.GradientTransformation:
     return optax.add_decayed_weights(decay) if decay else optax.identity()
 
 
-# Shampoo is not among them: neither optax 0.2 nor a package that runs with jax 0.10 has it. Muon,
-# which orthogonalises the momentum of each matrix, is its nearest relative in optax.
 OPTIMIZERS: Mapping[str, Callable[[Settings], optax.GradientTransformation]] = {
     "sgd": lambda s: optax.chain(_l2(s), optax.sgd(s.learning_rate)),
     "momentum": lambda s: optax.chain(_l2(s), optax.sgd(s.learning_rate, momentum=s.momentum)),
@@ -37,9 +37,12 @@ OPTIMIZERS: Mapping[str, Callable[[Settings], optax.GradientTransformation]] = {
     "rmsprop": lambda s: optax.chain(_l2(s), optax.rmsprop(s.learning_rate)),
     "muon": lambda s: optax.contrib.muon(s.learning_rate, weight_decay=s.weight_decay),
     "lamb": lambda s: optax.lamb(s.learning_rate, weight_decay=s.weight_decay),
+    "shampoo": lambda s: optax.chain(
+        _l2(s), scale_by_shampoo(), optax.scale_by_learning_rate(s.learning_rate)
+    ),
 }
 
-WITHOUT_MOMENTUM = ("sgd", "rmsprop")
+WITHOUT_MOMENTUM = ("sgd", "rmsprop", "shampoo")
 
 
 def _cosine(learning_rate: float, steps: int, minimum: float, warmup: int) -> optax.Schedule:

@@ -26,12 +26,13 @@ _CONTROLS = (
 )
 # Networks of Table 1, narrow enough for a CPU.
 _SCALED = ("--epochs=20", "--short_epochs=12", *_ARMS, _CRITERIA, *_CONTROLS)
-_RESNET = ("--model=resnet18", "--model_width=0.0625", "--dataset=patches")
+_RESNET = ("--model=resnet18", "--model_width=0.125", "--dataset=patches", "--resolution=16")
 _ALEXNET = ("--model=alexnet", "--model_width=0.125", "--dataset=patches")
 _SIMSIAM = (
     "--model=simsiam",
-    "--model_width=0.0625",
+    "--model_width=0.125",
     "--dataset=patches",
+    "--resolution=16",
     "--optimizer=momentum",
     "--learning_rate=0.03",
     "--schedule=cosine",
@@ -47,7 +48,7 @@ _SWEEPS = {
 
 # Tried on seeds that are in no table of results.
 TUNING: Mapping[str, tuple[str, ...]] = {
-    "alexnet": (*_ALEXNET, "--epochs=20", "--seeds=1", "--grid=0.03,0.1,0.2"),
+    "alexnet": (*_ALEXNET, "--epochs=20", "--seeds=1", "--grid=0.01,0.03,0.1"),
     "resnet18": (*_RESNET, "--epochs=20", "--seeds=1", "--grid=0.03,0.1,0.3"),
     **{
         f"fcn_{name}": (
@@ -61,6 +62,7 @@ TUNING: Mapping[str, tuple[str, ...]] = {
             "adamw": "0.002,0.005,0.01",
             "rmsprop": "0.0005,0.001,0.002,0.005",
             "lamb": "0.003,0.01,0.02,0.05",
+            "shampoo": "0.05,0.1,0.3",
         }.items()
     },
 }
@@ -80,7 +82,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         )
     },
     "table1": {
-        "alexnet": (*_ALEXNET, "--learning_rate=0.1", *_SCALED),
+        "alexnet": (*_ALEXNET, "--learning_rate=0.03", *_SCALED),
         "resnet18": (*_RESNET, "--learning_rate=0.1", *_SCALED),
         "vit": (
             "--model=vit",

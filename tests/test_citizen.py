@@ -11,37 +11,11 @@ import numpy as np
 import optax
 import pytest
 
+from experiments.shampoo import scale_by_shampoo
 import pdt_optax
 
 VERIFY = pytest.mark.parametrize("verify", [False, True], ids=["blind", "verified"])
 CURVATURE = {"a": jnp.array([1.0, 2.0, 3.0]), "b": {"c": jnp.array([[4.0], [0.5]])}}
-
-
-def shampoo(learning_rate):
-    """Gupta et al. 2018, plainly; optax has none."""
-
-    def init(params):
-        return jax.tree.map(lambda p: tuple(1e-4 * jnp.eye(n) for n in p.shape), params)
-
-    def accumulate(grad, sums):
-        axes = [[a for a in range(grad.ndim) if a != axis] for axis in range(grad.ndim)]
-        products = (jnp.tensordot(grad, grad, (others, others)) for others in axes)
-        return tuple(held + product for held, product in zip(sums, products, strict=True))
-
-    def precondition(grad, sums):
-        power = -1 / (2 * grad.ndim)
-        for axis, held in enumerate(sums):
-            values, vectors = jnp.linalg.eigh(held)
-            root = (vectors * values[None] ** power) @ vectors.T
-            grad = jnp.moveaxis(jnp.tensordot(root, grad, (1, axis)), 0, axis)
-        return -learning_rate * grad
-
-    def update(grads, state, params=None):
-        del params
-        state = jax.tree.map(accumulate, grads, state)
-        return jax.tree.map(precondition, grads, state), state
-
-    return optax.GradientTransformation(init, update)
 
 
 OPTIMIZERS = {
@@ -53,7 +27,7 @@ OPTIMIZERS = {
     "lamb": optax.lamb(0.05),
     "lion": optax.lion(0.01),
     "muon": optax.contrib.muon(0.01),
-    "shampoo": shampoo(0.05),
+    "shampoo": optax.chain(scale_by_shampoo(), optax.scale(-0.05)),
 }
 
 
