@@ -5,6 +5,7 @@ from collections.abc import Mapping
 _SEEDS = "--seeds=0,100,200"
 _ARMS = ("--baseline", "--pdt", _SEEDS)
 _FCN = ("--epochs=60", *_ARMS)
+_SHORT_FCN = ("--epochs=30", *_ARMS)
 _COSINE = ("--schedule=cosine", *_FCN)
 
 # Learning rates from the study `tuning`.
@@ -16,7 +17,7 @@ _OPTIMIZERS = {
     "rmsprop": "0.001",
     "lamb": "0.01",
 }
-_RATES = ("0.003", "0.01", "0.03", "0.1")
+_RATES = ("0.01", "0.03", "0.1")
 _BATCH_SIZES = ("64", "256", "1024")
 _CRITERIA = "--pdt_criteria=paper,bounded,reference,random"
 _CONTROLS = (
@@ -25,7 +26,7 @@ _CONTROLS = (
     "--controls=latest_average,lookahead,schedule_free",
 )
 # Networks of Table 1, narrow enough for a CPU.
-_SCALED = ("--epochs=20", "--short_epochs=12", *_ARMS, _CRITERIA, *_CONTROLS)
+_SCALED = ("--epochs=15", "--short_epochs=10", *_ARMS, _CRITERIA, *_CONTROLS)
 _RESNET = ("--model=resnet18", "--model_width=0.125", "--dataset=patches", "--resolution=16")
 _ALEXNET = ("--model=alexnet", "--model_width=0.125", "--dataset=patches")
 _SIMSIAM = (
@@ -42,7 +43,7 @@ _SIMSIAM = (
 _SWEEPS = {
     "horizon": (1, 2, 10, 20),
     "interval": (0, 3, 5, 9),
-    "start": (10, 20, 30),
+    "start": (10, 15, 20),
     "history": (3, 4, 8, 10),
 }
 
@@ -100,7 +101,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         for name, rate in _OPTIMIZERS.items()
     },
     "table5": {
-        f"rate{rate}_batch{size}": (*_FCN, f"--learning_rate={rate}", f"--batch_size={size}")
+        f"rate{rate}_batch{size}": (*_SHORT_FCN, f"--learning_rate={rate}", f"--batch_size={size}")
         for rate in _RATES
         for size in _BATCH_SIZES
     },
@@ -108,11 +109,11 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "fcn_sgd": (*_COSINE, "--learning_rate=0.3", "--pdt_criteria=paper,bounded,reference")
     },
     "figure2": {
-        model: (f"--model={model}", *_FCN, "--pdt_criteria=paper,accept_all")
+        model: (f"--model={model}", *_SHORT_FCN, "--pdt_criteria=paper,accept_all")
         for model in ("fc2", "fc4", "fc6")
     },
     "figure14": {
-        name: (*_FCN, "--pdt_vary=" + ",".join(f"{name}={value}" for value in values))
+        name: (*_SHORT_FCN, "--pdt_vary=" + ",".join(f"{name}={value}" for value in values))
         for name, values in _SWEEPS.items()
     },
 }

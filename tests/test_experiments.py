@@ -1,6 +1,7 @@
 """The experiments: data, model, run folder, scores, report, and the programs themselves."""
 
 from collections.abc import Iterable
+import functools
 import json
 import math
 import pathlib
@@ -362,6 +363,17 @@ def test_studies_are_runs_of_the_program(monkeypatch, name, study, capsys):
             flags.FLAGS(["program", *line.split()[3:]])
             train._check_flags()
             assert train._arms(workload)
+
+
+def test_models_of_studies_fit_their_data(monkeypatch):
+    for name, load in DATASETS.items():
+        monkeypatch.setitem(DATASETS, name, functools.cache(load))
+    names = "--model=", "--model_width=", "--dataset=", "--resolution=", "--batches="
+    runs = [run for study in studies.STUDIES.values() for run in study.values()]
+    for chosen in {tuple(flag for flag in run if flag.startswith(names)) for run in runs}:
+        with flagsaver.flagsaver():
+            flags.FLAGS(["program", *chosen])
+            assert run_flags.workload().dataset.num_classes
 
 
 def test_reproduce_skips_what_is_done(monkeypatch, tmp_path, capsys):
