@@ -14,8 +14,8 @@ _OPTIMIZERS = {
     "momentum": "0.1",
     "adam": "0.005",
     "adamw": "0.005",
-    "rmsprop": "0.001",
-    "lamb": "0.01",
+    "rmsprop": "0.005",
+    "lamb": "0.003",
 }
 _RATES = ("0.01", "0.03", "0.1")
 _BATCH_SIZES = ("64", "256", "1024")
@@ -84,7 +84,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "table1": {
         "alexnet": (*_ALEXNET, "--learning_rate=0.03", *_SCALED),
-        "resnet18": (*_RESNET, "--learning_rate=0.1", *_SCALED),
+        "resnet18": (*_RESNET, "--learning_rate=0.3", *_SCALED),
         "vit": (
             "--model=vit",
             "--optimizer=adamw",
