@@ -50,9 +50,9 @@ Every figure is computed from the records of the runs. <em>Epochs</em>, <em>time
 that the base run of the same seed reaches; a miss counts as infinite. Medians over seeds,
 [least, most]; the interval is a bootstrap of the median."""
 
-# What the paper reports, where it is known to us: run folder -> (row of the paper, value).
-PUBLISHED: Mapping[str, tuple[str, str]] = {
-    "fcn_sgd": ("Table 1, fully connected network", "39.6 %"),
+# What the paper reports, where it is known to us: study and run -> row of the paper, value.
+PUBLISHED: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("controls", "fcn_sgd"): ("Table 1, fully connected network", "39.6 %"),
 }
 
 Runs = Mapping[str, pathlib.Path]  # Name of a run -> its folder.
@@ -101,18 +101,17 @@ def write(results: pathlib.Path, titles: Mapping[str, str]) -> str:
 
 def _published(studies: Mapping[str, Runs]) -> str:
     rows = []
-    for name, (row, value) in PUBLISHED.items():
-        if name not in studies:
+    for (study, run), (row, value) in PUBLISHED.items():
+        if run not in studies.get(study, {}):
             continue
-        scores = score.by_arm(score.score(records.read(studies[name][name]))).get("paper", [])
-        time = score.spread((s.loss_reduction for s in scores), float("-inf"))
-        epochs = [s.loss_epochs for s in scores]
-        base = score.by_arm(score.score(records.read(studies[name][name])))[score.BASE]
-        fewer = 1 - (score.spread(epochs).median or float("inf")) / (
-            score.spread(s.loss_epochs for s in base).median or 1
+        scores = score.by_arm(score.score(records.read(studies[study][run])))
+        paper = scores.get("paper", [])
+        time = score.spread((s.loss_reduction for s in paper), float("-inf"))
+        fewer = 1 - (score.spread(s.loss_epochs for s in paper).median or float("inf")) / (
+            score.spread(s.loss_epochs for s in scores[score.BASE]).median or 1
         )
         saved = "-" if time.median is None else f"{100 * time.median:.1f} %"
-        rows.append([row, name, value, saved, f"{100 * fewer:.1f} %"])
+        rows.append([row, f"{study}/{run}", value, saved, f"{100 * fewer:.1f} %"])
     if not rows:
         return ""
     heading = ["the paper", "our run", "reported saving", "our time saved", "our epochs saved"]

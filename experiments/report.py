@@ -2,7 +2,7 @@
 
 Examples:
   python -m experiments.report --results=experiments/results --page=report.html
-  python -m experiments.report --run=runs/demo
+  python -m experiments.report --run=runs/demo --arms=paper,bounded
 """
 
 import pathlib
@@ -20,6 +20,7 @@ _PAGE = flags.DEFINE_string("page", "report.html", "The page, a file without any
 _RUN = flags.DEFINE_string(
     "run", None, "Folder of a run: instead of the page its table, summary and picture are made."
 )
+_ARMS = flags.DEFINE_list("arms", [], "Arms of the run beside the base; by default all.")
 _FORMATS = {"markdown": tables.markdown, "text": tables.text}
 _FORMAT = flags.DEFINE_enum("format", "text", list(_FORMATS), "How the table of a run is printed.")
 
@@ -31,7 +32,7 @@ def main() -> None:
         return
     run_dir = pathlib.Path(_RUN.value)
     try:
-        scores = summary.write(run_dir)
+        scores = summary.write(run_dir, _ARMS.value)
     except (OSError, ValueError) as error:
         sys.exit(f"flag --run: {error}")
     print(_FORMATS[_FORMAT.value](scores))

@@ -1,5 +1,6 @@
 """The summary of a run folder: its table and picture, computed from its records alone."""
 
+from collections.abc import Sequence
 import pathlib
 from typing import Any
 
@@ -15,17 +16,26 @@ own first crossing, a miss ("never") counts as infinite. Seconds are training al
 compilation are left out."""
 
 
-def write(run_dir: pathlib.Path) -> list[score.Score]:
+def write(run_dir: pathlib.Path, arms: Sequence[str] = ()) -> list[score.Score]:
     """Writes `summary.md` and `summary.png` into a run folder and returns the scores.
 
+    Args:
+      run_dir: the folder.
+      arms: those that are shown beside the base; by default all.
+
     Raises:
-      ValueError: if the folder holds no records.
+      ValueError: if the folder holds no records, or none of an arm.
     """
     config = records.read_config(run_dir)
     rows = records.read(run_dir)
-    scores = score.score(rows)
-    if not scores:
+    if not score.score(rows):
         raise ValueError(f"{run_dir} holds no records yet.")
+    there = {row.arm for row in rows}
+    for arm in arms:
+        if arm not in there:
+            raise ValueError(f"{run_dir} has no arm {arm}, only {', '.join(sorted(there))}.")
+    rows = [row for row in rows if not arms or row.arm in (score.BASE, *arms)]
+    scores = score.score(rows)
     title = describe(config["flags"])
     figure = pictures.draw(rows, title)
     figure.savefig(run_dir / PICTURE)

@@ -69,7 +69,7 @@ def test_mask_by_layer_is_the_mean_over_seeds():
 def results(tmp_path: pathlib.Path) -> pathlib.Path:
     names = {"model": "fcn", "dataset": "mnist5k", "optimizer": "sgd"}
     others = {"learning_rate": 0.1, "schedule": "constant", "batch_size": 8, "epochs": 4}
-    for name in ("fcn_sgd", "study/one"):
+    for name in ("controls/fcn_sgd", "study/one"):
         folder = tmp_path / name
         records.start(folder, {**names, **others, "seeds": ["1", "2"]})
         for row in ROWS:
@@ -90,7 +90,7 @@ def test_the_page_stands_alone(results: pathlib.Path):
     run_report(f"--results={results}", f"--page={results / 'page.html'}")
     text = (results / "page.html").read_text()
     assert page.find(results) == {
-        "fcn_sgd": {"fcn_sgd": results / "fcn_sgd"},
+        "controls": {"fcn_sgd": results / "controls" / "fcn_sgd"},
         "study": {"one": results / "study" / "one"},
     }
     assert text.count("<img") == 4  # Of each run the losses and the mask by layer.
@@ -99,6 +99,18 @@ def test_the_page_stands_alone(results: pathlib.Path):
     assert "39.6 %" in text
     assert ">never [2, never]<" in text
     assert "jaxlib" in text
+
+
+def test_arms_of_a_run(results: pathlib.Path, capsys):
+    run_dir = results / "study" / "one"
+    for row in arm("bounded", [4.0, 2.0, 1.0], 1, 100.0, 50.0):
+        records.append(run_dir, row)
+    run_report(f"--run={run_dir}", "--arms=bounded")
+    printed = capsys.readouterr().out
+    assert "bounded" in printed
+    assert "paper" not in printed
+    with pytest.raises(SystemExit, match=r"flag --run: .* has no arm x, only base, bounded, paper"):
+        run_report(f"--run={run_dir}", "--arms=x")
 
 
 def test_errors_of_the_page_are_one_line(results: pathlib.Path, tmp_path: pathlib.Path):
@@ -111,6 +123,6 @@ def test_errors_of_the_page_are_one_line(results: pathlib.Path, tmp_path: pathli
 
 
 def test_records_leave_out_what_does_not_apply(results: pathlib.Path):
-    lines = (results / "fcn_sgd" / records.RECORDS).read_text().splitlines()
+    lines = (results / "controls" / "fcn_sgd" / records.RECORDS).read_text().splitlines()
     assert "layer_mask_ratios" not in json.loads(lines[0])
-    assert records.read(results / "fcn_sgd")[:5] == ROWS[:5]
+    assert records.read(results / "controls" / "fcn_sgd")[:5] == ROWS[:5]
