@@ -71,9 +71,7 @@ TUNING: Mapping[str, tuple[str, ...]] = {
 PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "controls": {
         "fcn_sgd": (
-            "--epochs=60",
-            "--baseline",
-            "--pdt",
+            *_FCN,
             "--seeds=0,100,200,300,400",
             f"{_CRITERIA},accept_all",
             *_CONTROLS,

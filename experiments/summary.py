@@ -28,14 +28,16 @@ def write(run_dir: pathlib.Path, arms: Sequence[str] = ()) -> list[score.Score]:
     """
     config = records.read_config(run_dir)
     rows = records.read(run_dir)
-    if not score.score(rows):
+    scores = score.score(rows)
+    if not scores:
         raise ValueError(f"{run_dir} holds no records yet.")
-    there = {row.arm for row in rows}
+    there = {s.arm for s in scores}
     for arm in arms:
         if arm not in there:
             raise ValueError(f"{run_dir} has no arm {arm}, only {', '.join(sorted(there))}.")
-    rows = [row for row in rows if not arms or row.arm in (score.BASE, *arms)]
-    scores = score.score(rows)
+    shown = {score.BASE, *arms} if arms else there
+    rows = [row for row in rows if row.arm in shown]
+    scores = [s for s in scores if s.arm in shown]
     title = describe(config["flags"])
     figure = pictures.draw(rows, title)
     figure.savefig(run_dir / PICTURE)

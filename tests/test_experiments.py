@@ -39,8 +39,6 @@ from experiments.records import EndRecord, EpochRecord, Record
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-ROOT = pathlib.Path(__file__).parents[1]
-
 
 def small_mnist() -> ArrayDataset:
     """The first 320 training digits and 50 of each other split."""
