@@ -8,14 +8,15 @@ _FCN = ("--epochs=60", *_ARMS)
 _SHORT_FCN = ("--epochs=30", *_ARMS)
 _COSINE = ("--schedule=cosine", *_FCN)
 
+_DECAY = "--weight_decay=0.01"
 # Learning rates from the study `tuning`.
 _OPTIMIZERS = {
-    "sgd": "0.3",
-    "momentum": "0.1",
-    "adam": "0.005",
-    "adamw": "0.005",
-    "rmsprop": "0.005",
-    "lamb": "0.003",
+    "sgd": ("--learning_rate=0.3",),
+    "momentum": ("--learning_rate=0.1",),
+    "adam": ("--learning_rate=0.005",),
+    "adamw": ("--learning_rate=0.005", _DECAY),
+    "rmsprop": ("--learning_rate=0.005",),
+    "lamb": ("--learning_rate=0.003",),
 }
 _RATES = ("0.01", "0.03", "0.1")
 _BATCH_SIZES = ("64", "256", "1024")
@@ -26,17 +27,16 @@ _CONTROLS = (
     "--controls=latest_average,lookahead,schedule_free",
 )
 # Networks of Table 1, narrow enough for a CPU.
-_SCALED = ("--epochs=15", "--short_epochs=10", *_ARMS, _CRITERIA, *_CONTROLS)
-_RESNET = ("--model=resnet18", "--model_width=0.125", "--dataset=patches", "--resolution=16")
-_ALEXNET = ("--model=alexnet", "--model_width=0.125", "--dataset=patches")
+_SCALED = (*_ARMS, "--short_epochs=10", _CRITERIA, *_CONTROLS)
+_PATCHES = ("--model_width=0.125", "--dataset=patches", "--schedule=cosine", "--epochs=15")
+ALEXNET = ("--model=alexnet", *_PATCHES)
+RESNET = ("--model=resnet18", "--resolution=16", *_PATCHES)
 _SIMSIAM = (
     "--model=simsiam",
-    "--model_width=0.125",
-    "--dataset=patches",
     "--resolution=16",
+    *_PATCHES,
     "--optimizer=momentum",
     "--learning_rate=0.03",
-    "--schedule=cosine",
     "--epochs=12",
     *_ARMS,
 )
@@ -45,27 +45,6 @@ _SWEEPS = {
     "interval": (0, 3, 5, 9),
     "start": (10, 15, 20),
     "history": (3, 4, 8, 10),
-}
-
-# Tried on seeds that are in no table of results.
-TUNING: Mapping[str, tuple[str, ...]] = {
-    "alexnet": (*_ALEXNET, "--epochs=20", "--seeds=1", "--grid=0.01,0.03,0.1"),
-    "resnet18": (*_RESNET, "--epochs=20", "--seeds=1", "--grid=0.03,0.1,0.3"),
-    **{
-        f"fcn_{name}": (
-            "--schedule=cosine",
-            "--epochs=60",
-            f"--optimizer={name}",
-            "--seeds=1,2",
-            f"--grid={grid}",
-        )
-        for name, grid in {
-            "adamw": "0.002,0.005,0.01",
-            "rmsprop": "0.0005,0.001,0.002,0.005",
-            "lamb": "0.003,0.01,0.02,0.05",
-            "shampoo": "0.05,0.1,0.3",
-        }.items()
-    },
 }
 
 PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -81,13 +60,15 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         )
     },
     "table1": {
-        "alexnet": (*_ALEXNET, "--learning_rate=0.03", *_SCALED),
-        "resnet18": (*_RESNET, "--learning_rate=0.3", *_SCALED),
+        "alexnet": (*ALEXNET, "--learning_rate=0.03", *_SCALED),
+        "resnet18": (*RESNET, "--learning_rate=0.3", *_SCALED),
         "vit": (
             "--model=vit",
+            "--schedule=cosine",
+            "--epochs=15",
             "--optimizer=adamw",
             "--learning_rate=0.005",
-            "--weight_decay=0.01",
+            _DECAY,
             *_SCALED,
         ),
     },
@@ -95,8 +76,8 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "table4": {"fcn_sgd": (*_FCN, "--batches=one_class", "--pdt_verify")},
     "masks": {"fcn_sgd": (*_FCN, "--pdt_criteria=paper,magnitude,sign")},
     "table2": {
-        name: (*_COSINE, f"--optimizer={name}", f"--learning_rate={rate}", "--pdt_verify")
-        for name, rate in _OPTIMIZERS.items()
+        name: (*_COSINE, f"--optimizer={name}", *flags, "--pdt_verify")
+        for name, flags in _OPTIMIZERS.items()
     },
     "table5": {
         f"rate{rate}_batch{size}": (*_SHORT_FCN, f"--learning_rate={rate}", f"--batch_size={size}")

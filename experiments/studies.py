@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from experiments.ire_studies import IRE_STUDIES
-from experiments.paper_studies import PAPER_STUDIES, TUNING
+from experiments.paper_studies import ALEXNET, PAPER_STUDIES, RESNET
 from experiments.published import PUBLISHED
 
 Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
@@ -16,6 +16,12 @@ _WORKLOADS = {
     "fcn_adam": ("--optimizer=adam", *_FCN),
     "cnn_adamw": ("--model=cnn", *_SMALL),
     "vit_adamw": ("--model=vit", *_SMALL),
+    "fcn_adamw": ("--optimizer=adamw", "--weight_decay=0.01", *_FCN),
+    "fcn_rmsprop": ("--optimizer=rmsprop", *_FCN),
+    "fcn_lamb": ("--optimizer=lamb", *_FCN),
+    "fcn_shampoo": ("--optimizer=shampoo", *_FCN),
+    "alexnet": (*ALEXNET, "--seeds=1"),
+    "resnet18": (*RESNET, "--seeds=1"),
 }
 
 # Seeds 1 and 2 served to tune and to explore, and are in no table of results.
@@ -25,6 +31,12 @@ _GRIDS = {
     "fcn_adam": "0.003,0.005,0.01,0.02",
     "cnn_adamw": "0.001,0.003,0.005,0.01",
     "vit_adamw": "0.002,0.005,0.01",
+    "fcn_adamw": "0.002,0.005,0.01",
+    "fcn_rmsprop": "0.0005,0.001,0.002,0.005,0.01",
+    "fcn_lamb": "0.001,0.003,0.01,0.02,0.05",
+    "fcn_shampoo": "0.03,0.1,0.3",
+    "alexnet": "0.01,0.03,0.1",
+    "resnet18": "0.03,0.1,0.3,1.0",
 }
 _DTYPES = "history_dtype=bfloat16,history_dtype=int8"
 # Learning rate, seeds, epochs of `short`, and further flags.
@@ -46,24 +58,21 @@ _FAILING = ("--epochs=60", "--seeds=0,100,200", "--baseline", "--pdt")
 
 STUDIES: Mapping[str, Study] = {
     "tuning": {
-        **{
-            name: (*workload, "--seeds=1,2", f"--grid={_GRIDS[name]}")
-            for name, workload in _WORKLOADS.items()
-        },
-        **TUNING,
+        name: ("--seeds=1,2", *workload, f"--grid={_GRIDS[name]}")
+        for name, workload in _WORKLOADS.items()
     },
     "verified": {
         name: (
-            *workload,
-            f"--learning_rate={_TUNED[name][0]}",
-            f"--seeds={_TUNED[name][1]}",
-            f"--short_epochs={_TUNED[name][2]}",
+            *_WORKLOADS[name],
+            f"--learning_rate={rate}",
+            f"--seeds={seeds}",
+            f"--short_epochs={short}",
             "--baseline",
             "--pdt",
             "--pdt_verify",
-            *_TUNED[name][3],
+            *more,
         )
-        for name, workload in _WORKLOADS.items()
+        for name, (rate, seeds, short, more) in _TUNED.items()
     },
     # What helps the slowest of them, on the seeds that explore.
     "verified_vit": {
