@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench fuzz kill smoke lint format toy tpu docs figures notebooks package clean
+.PHONY: help demo test bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -36,6 +36,9 @@ docs: $(VENV)/docs  ## The pages, into docs/_build/html/index.html; warnings are
 
 figures: $(VENV)/docs  ## Draw the pictures of the pages anew
 	$(BIN)/python docs/draw.py
+
+tables: $(VENV)/test  ## Make the tables of the pages anew from the records of the studies
+	$(BIN)/python tests/pages.py
 
 notebooks: $(VENV)/notebooks  ## Run the notebooks in place and keep their outputs
 	$(BIN)/python tests/test_notebooks.py

@@ -9,14 +9,15 @@ _SHORT_FCN = ("--epochs=30", *_ARMS)
 _COSINE = ("--schedule=cosine", *_FCN)
 
 _DECAY = "--weight_decay=0.01"
+_RESET = "--pdt_reset_momentum"
 # Learning rates from the study `tuning`.
 _OPTIMIZERS = {
     "sgd": ("--learning_rate=0.3",),
     "momentum": ("--learning_rate=0.1",),
-    "adam": ("--learning_rate=0.005",),
-    "adamw": ("--learning_rate=0.005", _DECAY),
+    "adam": ("--learning_rate=0.005", _RESET),
+    "adamw": ("--learning_rate=0.005", _DECAY, _RESET),
     "rmsprop": ("--learning_rate=0.005",),
-    "lamb": ("--learning_rate=0.003",),
+    "lamb": ("--learning_rate=0.003", _RESET),
 }
 _RATES = ("0.01", "0.03", "0.1")
 _BATCH_SIZES = ("64", "256", "1024")

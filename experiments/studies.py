@@ -36,7 +36,7 @@ _GRIDS = {
     "fcn_lamb": "0.001,0.003,0.01,0.02,0.05",
     "fcn_shampoo": "0.03,0.1,0.3",
     "alexnet": "0.01,0.03,0.1",
-    "resnet18": "0.03,0.1,0.3,1.0",
+    "resnet18": "0.1,0.3,1.0,3.0",
 }
 _DTYPES = "history_dtype=bfloat16,history_dtype=int8"
 # Learning rate, seeds, epochs of `short`, and further flags.

@@ -64,36 +64,44 @@ _FLOPS = Column(("", "operations", "saved %"), "flops_reduction", ".0f", 100, _W
 
 def rows(runs: Mapping[str, Sequence[Score]]) -> list[list[str]]:
     """The table of several runs, the heading first: the main columns and bootstrap intervals."""
-    if not any(BASE in by_arm(scores) for scores in runs.values()):
-        tables = {run: _cells(scores, _FINAL[:3]) for run, scores in runs.items()}
-        heading = [" ".join(cell).strip() for cell in next(iter(tables.values()))[0]]
-        return [["run", *heading]] + [
-            [run, *(" ".join(cell).strip() for cell in row)]
-            for run, (_, *part) in tables.items()
-            for row in part
-        ]
+    if not _compared(runs):
+        return _joined(_lines(runs))
     counted = any(score.flops_reduction is not None for part in runs.values() for score in part)
     columns = (*_MAIN[:2], _FLOPS, *_MAIN[2:]) if counted else _MAIN
+    (_, *names), *_ = _joined(_lines(runs, columns))
     lines = []
     for run, scores in runs.items():
-        (_, *heading), *cells = _cells(scores, columns)
-        for (arm, *line), part in zip(cells, by_arm(scores).values(), strict=True):
+        cells = _joined(_cells(scores, columns)[1:])
+        for (arm, first, *rest), part in zip(cells, by_arm(scores).values(), strict=True):
             low, high = (
                 "never" if end is None else f"{end:g}"
                 for end in interval(score.loss_epochs for score in part)
             )
-            texts = [" ".join(cell).strip() for cell in line]
-            lines.append([run, arm[0], texts[0], f"[{low}, {high}]", *texts[1:]])
-    names = [" ".join(cell).strip() for cell in heading]
-    return [["run", "arm", names[0], "its 95 % interval", *names[1:]], *lines]
+            lines.append([run, arm, first, f"[{low}, {high}]", *rest])
+    return [["run", *names[:2], "its 95 % interval", *names[2:]], *lines]
 
 
 def study(runs: Mapping[str, Sequence[Score]]) -> str:
     """Returns one Markdown table of several runs: run and arm as rows, the main columns."""
-    tables = {run: _cells(scores, _MAIN) for run, scores in runs.items()}
+    return grid(_lines(runs), labels=2)
+
+
+def _compared(runs: Mapping[str, Sequence[Score]]) -> bool:
+    return any(BASE in by_arm(scores) for scores in runs.values())
+
+
+def _lines(
+    runs: Mapping[str, Sequence[Score]], columns: Sequence[Column] | None = None
+) -> list[list[tuple[str, ...]]]:
+    """Run and arm as rows of cells of several lines, the heading first."""
+    columns = columns or (_MAIN if _compared(runs) else _FINAL[:3])
+    tables = {run: _cells(scores, columns) for run, scores in runs.items()}
     heading = [("run",), *next(iter(tables.values()))[0]]
-    rows = [[(run,), *row] for run, (_, *rows) in tables.items() for row in rows]
-    return grid([heading, *rows], labels=2)
+    return [heading, *([(run,), *row] for run, (_, *rows) in tables.items() for row in rows)]
+
+
+def _joined(table: Sequence[Sequence[tuple[str, ...]]]) -> list[list[str]]:
+    return [[" ".join(cell).strip() for cell in row] for row in table]
 
 
 def text(scores: Sequence[Score]) -> str:
@@ -116,7 +124,7 @@ def grid(table: Sequence[Sequence[tuple[str, ...]]], labels: int) -> str:
       table: the rows.
       labels: how many columns, from the first, are names.
     """
-    heading, *rows = [[" ".join(cell).strip() for cell in row] for row in table]
+    heading, *rows = _joined(table)
     rule = ["---"] * labels + ["---:"] * (len(heading) - labels)
     return "\n".join("| " + " | ".join(line) + " |" for line in (heading, rule, *rows))
 

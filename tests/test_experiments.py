@@ -554,24 +554,11 @@ def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"trajectories.png", "losses.png"}
 
 
-def study_scores(study: str) -> dict[str, list[score.Score]]:
-    folder = ROOT / "experiments" / "results" / study
-    runs = [name for name in studies.STUDIES[study] if (folder / name).exists()]
-    return {name: score.score(records.read(folder / name)) for name in runs}
-
-
 @pytest.mark.parametrize(
-    ("page", "study"),
-    [
-        ("README.md", "controls"),
-        ("README.md", "verified"),
-        ("docs/verified_jumps.md", "verified_vit"),
-        ("docs/ire.md", "ire"),
-        ("docs/performance.md", "history"),
-    ],
+    ("page", "study"), [(page, name) for page, names in pages.STUDIES.items() for name in names]
 )
 def test_tables_of_studies_are_those_of_the_records(page: str, study: str):
-    assert pages.table(page, f"{study}:") == tables.study(study_scores(study))
+    assert pages.table(page, f"{study}:") == tables.study(pages.study_scores(study))
 
 
 @pytest.mark.parametrize(
@@ -586,7 +573,7 @@ def test_tables_of_studies_are_those_of_the_records(page: str, study: str):
 )
 def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_time: float):
     """Medians over seeds that nothing was tuned on; a schedule cut short ends higher."""
-    scores = score.by_arm(study_scores("verified")[run])
+    scores = score.by_arm(pages.study_scores("verified")[run])
     medians = {
         name: score.spread(getattr(row, name) for row in scores["verified"]).median
         for name in ("loss_epochs", "loss_reduction")
@@ -614,7 +601,7 @@ def test_what_fails_in_the_records():
 
 def test_demo_meets_its_figures():
     """Medians over five seeds that nothing was tuned on."""
-    scores = score.by_arm(study_scores("controls")["fcn_sgd"])
+    scores = score.by_arm(pages.study_scores("controls")["fcn_sgd"])
     epochs = score.spread(s.loss_epochs for s in scores["paper"])
     accuracy = {
         arm: score.spread(s.validation_accuracy for s in scores[arm]) for arm in ("base", "paper")
