@@ -8,19 +8,17 @@ Example:
   python -m experiments.batch_norm_jumps --run_dir=runs/batch_norm
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import functools
 import pathlib
-import statistics
 import sys
-from typing import Any
 
 from absl import flags
 from flax import nnx
 import jax
 import optax
 
-from experiments import batch_norm, cli, records, tables
+from experiments import batch_norm, batch_norm_report, cli, records
 from experiments.data import Examples, mnist5k
 from experiments.models.resnet import ResNet
 import pdt_optax
@@ -31,8 +29,6 @@ ARMS = {
     "paper": {"criteria": "paper"},
     "verified": {"verify": pdt_optax.Verify()},
 }
-START = 5
-COLUMNS = ("jumped", "stale", "refreshed")
 SMALL_RESNET = functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, width=1 / 8)
 
 _SEEDS = flags.DEFINE_list("seeds", ["0", "100", "200"], "Initialisations and orders of examples.")
@@ -96,35 +92,12 @@ def train(seed: int, *links: optax.GradientTransformation) -> Iterator[dict[str,
         }
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the records in Markdown, from the first jump on.
-
-    One line for the epochs of an arm that end with a jump and one for the others, over all seeds.
-    """
-    heading = ("", "epochs", "jumped %", "stale", "refreshed", "worst stale", "worst refreshed")
-    lines: list[tuple[str, ...]] = [heading]
-    for arm in ARMS:
-        here = [row for row in rows if row["arm"] == arm and row["epoch"] >= START]
-        for kind, part in {
-            "after a jump": [row for row in here if row["jumped"]],
-            "other epochs": [row for row in here if not row["jumped"]],
-        }.items():
-            if not part:
-                continue
-            jumped, stale, fresh = ([row[name] for row in part] for name in COLUMNS)
-            losses = (*map(statistics.median, (stale, fresh)), max(stale), max(fresh))
-            share = f"{100 * statistics.median(jumped):.0f}"
-            texts = [f"{loss:.3f}" for loss in losses]
-            lines.append((f"{arm}, {kind}", str(len(part)), share, *texts))
-    return tables.grid([[(cell,) for cell in line] for line in lines], labels=1)
-
-
 def main() -> None:
     """Runs the program."""
     run_dir = pathlib.Path(_RUN_DIR.value)
     if not _TABLE.value:
         _run(run_dir)
-    print(table(records.read_rows(run_dir)))
+    print(batch_norm_report.table(records.read_rows(run_dir)))
 
 
 def _run(run_dir: pathlib.Path) -> None:
@@ -138,7 +111,11 @@ def _run(run_dir: pathlib.Path) -> None:
         for arm, options in ARMS.items():
             if (seed, arm) in done:
                 continue
-            links = [] if options is None else [pdt_optax.pdt(every, start=START, **options)]
+            links = (
+                []
+                if options is None
+                else [pdt_optax.pdt(every, start=batch_norm_report.START, **options)]
+            )
             for row in list(train(seed, *links)):
                 records.append_row(run_dir, {"seed": seed, "arm": arm, **row})
 

@@ -1,44 +1,65 @@
 """Tables in the README and the docs, which tests hold to the records.
 
-As a program: makes the tables of the studies anew.
+As a program: makes them anew.
 """
 
 import pathlib
 import re
 
-from experiments import records, score, studies, tables
+from experiments import batch_norm_report, bench_report, records, score, slices, studies, tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
-STUDIES = {
+
+_STUDIES = {
     "README.md": ("controls", "verified"),
     "docs/verified_jumps.md": ("verified_vit",),
     "docs/ire.md": ("ire",),
     "docs/performance.md": ("history",),
+    "docs/results.md": (
+        *(f"table{number}" for number in (1, 2, 3, 4, 5, 6)),
+        *("figure2", "masks", "figure14", "tuning"),
+    ),
+}
+_OTHERS = {
+    ("docs/compatibility.md", "batch_norm"): batch_norm_report.table,
+    ("docs/performance.md", "bench"): bench_report.table,
+    ("docs/scaling.md", "tpu"): slices.table,
 }
 
 
 def table(page: str, name: str) -> str:
-    """What stands between the comments `<!-- name... -->` and `<!-- end of ... -->` of a page."""
+    """What stands between the comments `<!-- name: ... -->` and `<!-- end of ... -->` of a page."""
     return _found((ROOT / page).read_text(), page, name)[1].strip()
 
 
 def _found(text: str, page: str, name: str) -> re.Match[str]:
-    found = re.search(rf"<!-- {re.escape(name)}.*?-->\n(.*?)\n<!-- end of ", text, re.DOTALL)
+    found = re.search(rf"<!-- {re.escape(name)}: .*?-->\n(.*?)\n<!-- end of ", text, re.DOTALL)
     assert found, f"{page} has no table {name}"
     return found
 
 
-def study_scores(study: str) -> dict[str, list[score.Score]]:
+def study_scores(name: str) -> dict[str, list[score.Score]]:
     """Scores of the runs of a study that have records."""
-    runs = [name for name in studies.STUDIES[study] if (RESULTS / study / name).exists()]
-    return {name: score.score(records.read(RESULTS / study / name)) for name in runs}
+    runs = [run for run in studies.STUDIES[name] if (RESULTS / name / run).exists()]
+    return {run: score.score(records.read(RESULTS / name / run)) for run in runs}
+
+
+TABLES = {
+    **{
+        (page, name): lambda name=name: tables.study(study_scores(name))
+        for page, names in _STUDIES.items()
+        for name in names
+    },
+    **{
+        place: lambda make=make, name=place[1]: make(records.read_rows(RESULTS / name))
+        for place, make in _OTHERS.items()
+    },
+}
 
 
 if __name__ == "__main__":
-    for page, names in STUDIES.items():
+    for (page, name), make in TABLES.items():
         text = (ROOT / page).read_text()
-        for name in names:
-            start, end = _found(text, page, f"{name}:").span(1)
-            text = text[:start] + tables.study(study_scores(name)) + text[end:]
-        (ROOT / page).write_text(text)
+        start, end = _found(text, page, name).span(1)
+        (ROOT / page).write_text(text[:start] + make() + text[end:])

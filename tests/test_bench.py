@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pages
 import pytest
 
-from experiments import bench_report, records, textbook
+from experiments import bench_report, textbook
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -60,8 +59,3 @@ def test_an_event_is_what_it_adds_to_a_snapshot():
 
 def test_exponent():
     assert bench_report.exponent(ROWS) == pytest.approx(1.0)
-
-
-def test_table_of_the_docs_is_that_of_the_records():
-    rows = records.read_rows(ROOT / "experiments" / "results" / "bench")
-    assert pages.table("docs/performance.md", "bench:") == bench_report.table(rows)

