@@ -175,9 +175,9 @@ def _left(column: int) -> str:
 
 def _image(figure: Figure, text: str) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="webp", dpi=110, pil_kwargs={"quality": 80})
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{_text(text)}" loading="lazy" src="data:image/png;base64,{data}">'
+    return f'<img alt="{_text(text)}" loading="lazy" src="data:image/webp;base64,{data}">'
 
 
 def _text(text: str) -> str:

@@ -41,12 +41,7 @@ PREDICTORS = {
     "average": pdt_optax.average,
 }
 
-in_float64 = pytest.mark.xdist_group("oracle_float64")
-in_float32 = pytest.mark.xdist_group("oracle_float32")
-by_dtype = pytest.mark.parametrize(
-    "dtype",
-    [pytest.param("float64", marks=in_float64), pytest.param("float32", marks=in_float32)],
-)
+by_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
 by_preset = pytest.mark.parametrize("preset", oracle.PRESETS)
 by_scope = pytest.mark.parametrize("scope", SCOPES)
 by_rank = pytest.mark.parametrize("svd_rank", RANKS)
@@ -312,7 +307,6 @@ def test_oracle_takes_the_published_steps_on_the_toy(options, steps):
     assert toy_steps(**options) == steps
 
 
-@in_float64
 @by_rank
 def test_oracle_rank_is_the_rank_of_pydmd(svd_rank):
     for event in events("float64"):
@@ -322,7 +316,6 @@ def test_oracle_rank_is_the_rank_of_pydmd(svd_rank):
         assert rank == pydmd.utils.compute_rank(x, svd_rank)
 
 
-@in_float64
 @pytest.mark.parametrize("exact", [True, False])
 @by_rank
 def test_oracle_path_is_the_evolution_of_pydmd_modes(svd_rank, exact):
@@ -513,7 +506,6 @@ def test_training_reports_the_error_of_the_first_predicted_step(dtype):
         assert actual == pytest.approx(expected, abs=PREDICTION_TOLERANCE[dtype])
 
 
-@in_float64
 @by_preset
 def test_replay_of_a_whole_run(preset):
     periods = train("float64", preset)

@@ -94,7 +94,7 @@ def test_the_page_stands_alone(results: pathlib.Path):
         "study": {"one": results / "study" / "one"},
     }
     assert text.count("<img") == 4  # Of each run the losses and the mask by layer.
-    assert text.count('src="data:image/png;base64,') == 4
+    assert text.count('src="data:image/webp;base64,') == 4
     assert "http" not in text.replace("http-equiv", "")
     assert "39.6 %" in text
     assert ">never [2, never]<" in text

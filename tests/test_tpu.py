@@ -118,8 +118,8 @@ def recorded():
 def test_pdt_on_tpu_adds_small_all_reduces_only():
     """Two in the update alone; in a whole step the compiler groups those of the gradients anew.
 
-    Most with int8 increments of ViT-Huge: ten, of 39 KiB. Over 64 devices a block of these is longer
-    than the part of a row that a device holds, and is gathered.
+    Most with int8 increments of ViT-Huge: ten, of 39 KiB. Over 64 devices a block of these is
+    longer than the part of a row that a device holds, and is gathered.
     """
     rows = recorded()
     cut = rows["vit_huge14", "v5p:4x4x4", False, "int8"]
