@@ -31,14 +31,16 @@ a { color: var(--accent); }
 table { border-collapse: collapse; width: 100%; }
 table { font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
-td { white-space: nowrap; }
-th { vertical-align: bottom; background: var(--head); font-weight: 600; min-width: 5.2rem; }
+td { white-space: nowrap; vertical-align: top; }
+td small { display: block; color: var(--soft); font-weight: normal; }
+th { vertical-align: bottom; background: var(--head); font-weight: 600; min-width: 4.4rem; }
 tr:last-child td { border-bottom: 0; }
 .l { text-align: left; }
 td.l { font-weight: 600; }
 tr.first td { border-top: 2px solid #c3cad3; }
 details { border: 1px solid var(--line); border-radius: 8px; margin: .6rem 0; padding: 0 .8rem; }
 summary { cursor: pointer; padding: .5rem 0; font-weight: 600; }
+@media (max-width: 600px) { table { font-size: .75rem; } th, td { padding: .3rem .4rem; } }
 img { max-width: 100%; height: auto; display: block; margin: .6rem 0; }
 pre { overflow-x: auto; background: var(--head); padding: .7rem; border-radius: 6px; }
 pre { font-size: .8rem; }
@@ -163,10 +165,16 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         first = " class='first'" if before not in (None, row[0]) else ""
         name = row[0] if row[0] != before else ""
         cells = [name, *row[1:]]
-        line = "".join(f"<td{_left(i)}>{_text(cell)}</td>" for i, cell in enumerate(cells))
+        line = "".join(f"<td{_left(i)}>{_cell(cell)}</td>" for i, cell in enumerate(cells))
         lines.append(f"<tr{first}>{line}</tr>")
         before = row[0]
     return f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def _cell(text: str) -> str:
+    """The range over the seeds goes below the median."""
+    median, bracket, spread = text.partition(" [")
+    return _text(median) + (f"<small>[{_text(spread)}</small>" if bracket else "")
 
 
 def _left(column: int) -> str:
