@@ -14,10 +14,11 @@ def run(main: Callable[[], None]) -> None:
     def checked(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             sys.exit(f"unexpected argument {argv[1]}: give options as --flag=value.")
+        if not flags.FLAGS["verbosity"].present:  # Orbax tells each step of a checkpoint.
+            logging.set_verbosity(logging.WARNING)
         main()
 
     jax.config.update("jax_logging_level", "WARNING")
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # Orbax tells each step of a checkpoint.
     app.run(checked)
 
 

@@ -62,7 +62,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "table1": {
         "alexnet": (*ALEXNET, "--learning_rate=0.03", *_SCALED),
-        "resnet18": (*RESNET, "--learning_rate=0.3", *_SCALED),
+        "resnet18": (*RESNET, "--learning_rate=1.0", *_SCALED),
         "vit": (
             "--model=vit",
             "--schedule=cosine",

@@ -1,21 +1,28 @@
 """Runs of one process and of two are killed with SIGKILL in mid-epoch and end as if they were not.
 
-`make kill` kills ten runs of each and prints how many went on.
+`make kill` kills ten runs of each, five of the training program, and prints where.
 """
 
+import dataclasses
 import os
 from pathlib import Path
+import pty
+import re
+import signal
 import socket
 import subprocess
 import sys
+import termios
 
 import numpy as np
 import pytest
 import resumable
 
+from experiments import records
+
 ROOT = Path(resumable.__file__).parent.parent
 LONG = "PDT_KILL" in os.environ
-RUNS = [(1, "data"), (2, "fsdp")] + [(1, "fsdp"), (2, "data")] * LONG
+RUNS = [(2, "fsdp"), *([(1, "data"), (1, "fsdp"), (2, "data")] * LONG)]
 TIMES = 5 if LONG else 1
 LAST = resumable.EPOCHS * resumable.STEPS
 
@@ -88,3 +95,51 @@ def test_killed_run_ends_as_one_that_was_not(tmp_path, processes, layout):
         assert firsts == [firsts[0]] * processes
         assert results == expected
         print(f"\nkilled at step {step}, resumed at {first}, {processes} processes, {layout}")
+
+
+def train(run_dir, kill_at=None):
+    """Runs `experiments.train`, and kills it once its progress bar is at an epoch."""
+    command = [sys.executable, "-m", "experiments.train", "--model=fc2", "--dataset=digits"]
+    command += ["--epochs=120", "--seeds=1,2", "--baseline", "--pdt", "--checkpoint_minutes=0.01"]
+    terminal, errors = pty.openpty()  # On a terminal the bar moves twice a second.
+    termios.tcsetwinsize(terminal, (24, 200))
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "cache")}
+    with subprocess.Popen(
+        [*command, f"--run_dir={run_dir}"],
+        cwd=ROOT,
+        env=os.environ | cache | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+    ) as process:
+        os.close(errors)
+        said = ""
+        try:
+            while part := os.read(terminal, 4096):
+                said += part.decode(errors="replace")
+                epochs = [int(epoch) for epoch in re.findall(r" (\d+)/480 ", said)]
+                if kill_at is not None and epochs and epochs[-1] >= kill_at:
+                    process.kill()
+        except OSError:  # What Linux answers where nobody writes any more.
+            pass
+        os.close(terminal)
+    assert "checkpoint_manager" not in said
+    return process.returncode, said
+
+
+def timeless(run_dir):
+    rows = map(dataclasses.asdict, records.read(run_dir))
+    return [{**row, "seconds": 0, "compile_seconds": 0} for row in rows]
+
+
+def test_killed_training_program_leaves_the_records_of_one_that_was_not(tmp_path):
+    code, said = train(tmp_path / "whole")
+    assert code == 0, said
+    expected = timeless(tmp_path / "whole")
+    for kill_at in np.random.default_rng(0).integers(1, 200, TIMES):
+        run_dir = tmp_path / f"killed_{kill_at}"
+        assert train(run_dir, kill_at)[0] == -signal.SIGKILL
+        done = len(records.read(run_dir))
+        assert done < len(expected)
+        assert train(run_dir)[0] == 0
+        assert timeless(run_dir) == expected
+        print(f"\nkilled with {done} records of {len(expected)}")
