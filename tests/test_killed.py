@@ -100,7 +100,7 @@ def test_killed_run_ends_as_one_that_was_not(tmp_path, processes, layout):
 def train(run_dir, kill_at=None):
     """Runs `experiments.train`, and kills it once its progress bar is at an epoch."""
     command = [sys.executable, "-m", "experiments.train", "--model=fc2", "--dataset=digits"]
-    command += ["--epochs=120", "--seeds=1,2", "--baseline", "--pdt", "--checkpoint_minutes=0.01"]
+    command += ["--epochs=60", "--seeds=1,2", "--baseline", "--pdt", "--checkpoint_minutes=0.01"]
     terminal, errors = pty.openpty()  # On a terminal the bar moves twice a second.
     termios.tcsetwinsize(terminal, (24, 200))
     cache = {"JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "cache")}
@@ -116,7 +116,7 @@ def train(run_dir, kill_at=None):
         try:
             while part := os.read(terminal, 4096):
                 said += part.decode(errors="replace")
-                epochs = [int(epoch) for epoch in re.findall(r" (\d+)/480 ", said)]
+                epochs = [int(epoch) for epoch in re.findall(r" (\d+)/240 ", said)]
                 if kill_at is not None and epochs and epochs[-1] >= kill_at:
                     process.kill()
         except OSError:  # What Linux answers where nobody writes any more.
@@ -135,7 +135,7 @@ def test_killed_training_program_leaves_the_records_of_one_that_was_not(tmp_path
     code, said = train(tmp_path / "whole")
     assert code == 0, said
     expected = timeless(tmp_path / "whole")
-    for kill_at in np.random.default_rng(0).integers(1, 200, TIMES):
+    for kill_at in np.random.default_rng(0).integers(1, 100, TIMES):
         run_dir = tmp_path / f"killed_{kill_at}"
         assert train(run_dir, kill_at)[0] == -signal.SIGKILL
         done = len(records.read(run_dir))
