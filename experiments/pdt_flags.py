@@ -36,8 +36,10 @@ CRITERIA: Mapping[str, Criteria] = {
     # The two halves of `paper`.
     "magnitude": pdt_optax.magnitude_bounds(lower=lambda horizon: horizon),
     "sign": pdt_optax.path_sign(),
-    # Controls: a random mask of the ratio of `paper`, and none (Tano et al. 2020).
+    # Controls: a random mask of the ratio of `paper`, one of a fixed ratio, and none (Tano et al.
+    # 2020).
     "random": _random_like("paper"),
+    "random_subset": pdt_optax.random_mask(0.18, jax.random.key(0)),
     "accept_all": pdt_optax.accept_all(),
 }
 HISTORY_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "int8")

@@ -155,12 +155,17 @@ STUDIES: Mapping[str, Study] = {
         )
         for name in ("fcn_sgd", "fcn_adam")
     },
-    # After Figs. 2, 5 and 6 of the paper: what happens without the mask, without intervals, and
-    # with switching on the validation loss in the place of both.
+    # What happens without the mask, without intervals, with switching on the validation loss in the
+    # place of both, and where a random subset goes on as in the last epoch.
     "failures": {
         "non_selective": (*_FAILING, "--pdt_criteria=paper,accept_all"),
         "every_epoch": (*_FAILING, "--pdt_interval=0", "--pdt_criteria=paper"),
         "switching": (*_FAILING, "--pdt_criteria=paper", "--pdt_switching"),
+        "random_acceleration": (
+            *_FAILING,
+            "--pdt_criteria=random_subset",
+            "--pdt_predictor=last_increment",
+        ),
     },
     **IRE_STUDIES,
     **PAPER_STUDIES,
@@ -182,8 +187,8 @@ TITLES: Mapping[str, str] = {
     "figure2": "Fully connected networks of 2, 4 and 6 layers with and without the mask (Fig. 2).",
     "masks": "The two halves of the mask alone: magnitude and sign.",
     "figure14": "Horizon, interval, start and history of the predictions (Fig. 14).",
-    "failures": "What happens without the mask, without intervals, and with switching on the "
-    "validation loss (after Figs. 2, 5 and 6 of the paper).",
+    "failures": "What happens without the mask, without intervals, with switching on the "
+    "validation loss, and where a random subset goes on as in the last epoch (Figs. 2, 5 and 7).",
     "history": "Verified jumps from a history of fewer bytes a parameter: increments of two bytes "
     "and of one.",
     "verified_vit": "Verified jumps with the ViT: one fit, or one for each array; more scored "
