@@ -117,14 +117,16 @@ def _published(studies: Mapping[str, Runs]) -> str:
         return ""
     heading = ["the paper", "our run", "saved time there", "ours: paper", "bounded", "verified"]
     note = (
-        "Networks, data and machines differ, ours are smaller. The paper sets the whole time of the "
-        "base run against the time that PDT takes to its best loss."
+        "Networks, data and machines differ, ours are smaller. The paper sets the whole time of "
+        "the base run against the time that PDT takes to its best loss."
     )
     return f"<h2>Beside the paper</h2>{_table([heading, *rows])}<p class='soft'>{note}</p>"
 
 
 def _saved(scores: Sequence[Score]) -> str:
     """Median of the time saved to the base's best train loss."""
+    if not scores:
+        return ""
     median = score.spread((s.loss_reduction for s in scores), float("-inf")).median
     return "-" if median is None else f"{100 * median:.1f} %"
 
