@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from experiments import hosts
 from experiments.records import EndRecord, Record
 
 
@@ -76,13 +77,15 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._minutes = minutes
         self._stop = stop
+        self._stopping = False
         self._last = time.monotonic()
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for a checkpoint."""
+        """Whether it is time for a checkpoint; of several processes each must ask at each step."""
         overdue = time.monotonic() - self._last >= 60 * self._minutes
-        return overdue or self._stop.number is not None
+        overdue, self._stopping = hosts.any_of(overdue, self._stop.number is not None)
+        return overdue or self._stopping
 
     def save(self, position: Position, states: Mapping[str, Any]) -> None:
         """Saves the arms under way.
@@ -99,7 +102,7 @@ class Checkpoints:
             )
             manager.save(number, args=items)
         self._last = time.monotonic()
-        if self._stop.number is not None:
+        if self._stopping:
             raise StoppedError
 
     def position(self) -> Position | None:

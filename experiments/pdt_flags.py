@@ -18,15 +18,21 @@ Criteria = str | pdt_optax.Criterion
 
 def _random_like(criteria: str) -> pdt_optax.Criterion:
     """Of each leaf as many coordinates, at random, as `criteria` accepts."""
-    criterion, key = pdt_optax.all_of(criteria), jax.random.key(0)
+    criterion = pdt_optax.all_of(criteria)
 
     def random(proposal: pdt_optax.Proposal) -> jax.Array:
         moves = proposal.move != 0
         ratio = jnp.sum(criterion(proposal) & moves) / jnp.maximum(jnp.sum(moves), 1)
-        leaf_key = jax.random.fold_in(jax.random.fold_in(key, proposal.event), proposal.leaf)
+        event_key = jax.random.fold_in(jax.random.key(0), proposal.event)
+        leaf_key = jax.random.fold_in(event_key, proposal.leaf)
         return jax.random.bernoulli(leaf_key, ratio, proposal.move.shape)
 
     return random
+
+
+def _random_subset(proposal: pdt_optax.Proposal) -> jax.Array:
+    """As many as the paper accelerates at random, wherever they lead."""
+    return pdt_optax.random_mask(0.18, jax.random.key(0))(proposal)
 
 
 CRITERIA: Mapping[str, Criteria] = {
@@ -39,7 +45,7 @@ CRITERIA: Mapping[str, Criteria] = {
     # Controls: a random mask of the ratio of `paper`, one of a fixed ratio, and none (Tano et al.
     # 2020).
     "random": _random_like("paper"),
-    "random_subset": pdt_optax.random_mask(0.18, jax.random.key(0)),
+    "random_subset": _random_subset,
     "accept_all": pdt_optax.accept_all(),
 }
 HISTORY_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "int8")

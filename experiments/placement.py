@@ -1,4 +1,4 @@
-"""Where a run lies: on one device, or on a mesh of all devices of this host."""
+"""Where a run lies: on one device, or on a mesh of all devices of all processes."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import optax
 
-from experiments.data import Examples
+from experiments.data import Examples, put
 from experiments.sharded import AXIS, fully_sharded, mesh_of
 import pdt_optax
 
@@ -31,8 +31,8 @@ class Placement(NamedTuple):
     def put_batch(self, examples: Examples) -> Examples:
         """The examples on the devices, split if these divide them."""
         if self.mesh is None or len(examples.labels) % self.mesh.size == 0:
-            return jax.device_put(examples, self.batch)
-        return jax.device_put(examples, NamedSharding(self.mesh, PartitionSpec()))
+            return put(examples, self.batch)
+        return put(examples, NamedSharding(self.mesh, PartitionSpec()))
 
     def put(
         self, params: Any, model_state: Any, optimizer: optax.GradientTransformation
@@ -42,13 +42,13 @@ class Placement(NamedTuple):
         if mesh is None:
             return params, model_state, optimizer.init(params)
         everywhere = NamedSharding(mesh, PartitionSpec())
-        shardings = jax.tree.map(
-            lambda leaf: fully_sharded(leaf, mesh) if self.splits_params else everywhere, params
+        params = jax.tree.map(
+            lambda leaf: put(leaf, fully_sharded(leaf, mesh) if self.splits_params else everywhere),
+            params,
         )
-        params = jax.device_put(params, shardings)
         shardings = pdt_optax.state_shardings(optimizer, params)
         state = jax.jit(optimizer.init, out_shardings=shardings)(params)
-        return params, jax.device_put(model_state, everywhere), state
+        return params, put(model_state, everywhere), state
 
 
 ONE = Placement()

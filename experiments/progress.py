@@ -5,6 +5,7 @@ import sys
 
 import tqdm
 
+from experiments import hosts
 from experiments.records import EndRecord, Record
 
 
@@ -25,7 +26,10 @@ def shown(
     spared = sum(epochs - record.epochs for record in done if isinstance(record, EndRecord))
     total = arms * seeds * epochs - spared
     before = sum(not isinstance(record, EndRecord) for record in done)
-    with tqdm.tqdm(total=total, initial=before, unit="epoch", mininterval=every) as bar:
+    quiet = not hosts.is_first()
+    with tqdm.tqdm(
+        total=total, initial=before, unit="epoch", mininterval=every, disable=quiet
+    ) as bar:
         for record in records:
             if isinstance(record, EndRecord):
                 bar.total -= epochs - record.epochs

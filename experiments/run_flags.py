@@ -7,7 +7,7 @@ import sys
 
 from absl import flags
 
-from experiments import workloads
+from experiments import hosts, workloads
 from experiments.controls import CONTROLS
 from experiments.data import DATASETS, ORDERS, ArrayDataset, MissingDataError
 from experiments.flag_checks import is_distinct, is_integers, is_rates
@@ -100,9 +100,19 @@ DEVICES = flags.DEFINE_enum(
     "devices",
     "one",
     list(PLACEMENTS),
-    "one: the default device; data: batches are split over all devices of this host; fsdp: "
+    "one: the default device; data: batches are split over all devices of all processes; fsdp: "
     "parameters and optimizer state as well.",
 )
+COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "Of a run of several processes the address:port of the first; auto on TPU pods and under "
+    "Slurm. All see the same run folder. Needs --devices=data or fsdp.",
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes there are.", lower_bound=1
+)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is.", lower_bound=0)
 TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Also write the records as TensorBoard events into the run folder."
 )
@@ -134,7 +144,24 @@ flags.register_validator(
 )
 
 # How a run is carried out; what comes out does not depend on it.
-MEANS = (RUN_DIR, CHECKPOINT_MINUTES, TENSORBOARD, DEVICES)
+MEANS = (RUN_DIR, CHECKPOINT_MINUTES, TENSORBOARD, DEVICES, COORDINATOR, NUM_PROCESSES, PROCESS_ID)
+
+
+def join() -> None:
+    """Joins the other processes; stops the program if the flags do not say how."""
+    coordinator, number, process = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+    if coordinator is None and (number is not None or process is not None):
+        sys.exit("flag --coordinator: must be given with --num_processes and --process_id.")
+    if coordinator not in (None, hosts.AUTO) and (number is None or process is None):
+        sys.exit("flag --coordinator: needs --num_processes and --process_id.")
+    if coordinator is not None and DEVICES.value == "one":
+        sys.exit("flag --coordinator: needs --devices=data or fsdp.")
+    if number is not None and process is not None and process >= number:
+        sys.exit(f"flag --process_id={process}: must be below --num_processes={number}.")
+    try:
+        hosts.join(coordinator, number, process)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"flag --coordinator={coordinator}: {error}")
 
 
 def check(has_pdt: bool) -> None:

@@ -18,6 +18,7 @@ import optax
 from experiments import (
     checkpoints,
     cli,
+    hosts,
     ire_flags,
     loop,
     pdt_flags,
@@ -44,35 +45,49 @@ for module in (run_flags, pdt_flags, ire_flags):
 def main() -> None:
     """Runs the program."""
     _check_flags()
+    run_flags.join()
     workload = run_flags.workload()
     arms = _arms(workload)
     run_dir = pathlib.Path(run_flags.RUN_DIR.value or pathlib.Path("runs", _default_name()))
+    is_first = hosts.is_first()
+    logger = None
     try:
-        records.resume(run_dir, _configuration())
-        logger = tensorboard.Logger(run_dir) if run_flags.TENSORBOARD.value else None
+        if is_first:
+            records.resume(run_dir, _configuration())
+            logger = tensorboard.Logger(run_dir) if run_flags.TENSORBOARD.value else None
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"flag --run_dir: {error}")
+    hosts.wait("the run folder")
 
-    print(f"Training {', '.join(arm.name for arm in arms)}: {summary.describe(_configuration())}")
+    say = print if is_first else _silence
+    say(f"Training {', '.join(arm.name for arm in arms)}: {summary.describe(_configuration())}")
     stop = checkpoints.Stop()
     try:
         with stop.on_signals():
             for record in _train(workload, arms, run_dir, stop):
-                records.append(run_dir, record)
+                if is_first:
+                    records.append(run_dir, record)
                 if logger:
                     logger.log(record)
     except (checkpoints.StoppedError, KeyboardInterrupt):
-        print(
+        say(
             "Stopped. The same command goes on. What is done is shown by "
             f"python -m experiments.report --run={run_dir}",
             file=sys.stderr,
         )
         sys.exit(128 + (stop.number or signal.SIGINT))
+    hosts.wait("the end")
+    if not is_first:
+        return
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
     print("\n" + tables.text(summary.write(run_dir)) + "\n")
     for name in (summary.PICTURE, summary.SUMMARY, records.RECORDS):
         print(run_dir / name)
+
+
+def _silence(*_: Any, **__: Any) -> None:
+    """Says nothing."""
 
 
 def _train(
@@ -87,7 +102,9 @@ def _train(
     saver = checkpoints.Checkpoints(run_dir / CHECKPOINTS, minutes, stop)
     done = records.read(run_dir)
     number, position = checkpoints.kept(done, [arm.name for arm in arms], saver.position())
-    records.truncate(run_dir, number)
+    hosts.wait("the records")
+    if hosts.is_first():
+        records.truncate(run_dir, number)
     rows = loop.run(
         workload,
         arms,

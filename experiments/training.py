@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import flops
+from experiments import flops, hosts
 from experiments.controls import Evaluated
 from experiments.data import ORDERS, ArrayDataset, Examples
 from experiments.pdt_flags import Link
@@ -92,6 +92,8 @@ class Training:
         for batch in batches:
             self.state = self.program.step(self.state, batch, self.scored)
             self.step += 1
+            if hosts.are_many():  # Of two steps in flight each process might begin with another.
+                jax.block_until_ready(self.state)
             if is_due():
                 jax.block_until_ready(self.state)
                 self.seconds += time.perf_counter() - start

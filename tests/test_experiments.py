@@ -522,6 +522,13 @@ def test_a_bad_flag_is_named(argument: str, message: str):
         ("--warmup_epochs=3", "--warmup_epochs: needs --schedule=cosine"),
         ("--batch_size=5000", "flag --batch_size=5000: is larger than the train split"),
         ("--run_dir=/dev/null/run", "flag --run_dir: .*Not a directory"),
+        ("--num_processes=2", "flag --coordinator: must be given"),
+        (("--coordinator=x:1", "--process_id=1"), "flag --coordinator: needs --num_processes"),
+        ("--coordinator=auto", "flag --coordinator: needs --devices=data or fsdp"),
+        (
+            ("--coordinator=x:1", "--num_processes=2", "--process_id=2", "--devices=data"),
+            "flag --process_id=2: must be below --num_processes=2",
+        ),
     ],
 )
 def test_a_bad_combination_stops_before_training(monkeypatch, argument, message: str):

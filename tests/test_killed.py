@@ -27,15 +27,18 @@ TIMES = 5 if LONG else 1
 LAST = resumable.EPOCHS * resumable.STEPS
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Run:
     """All processes of one run."""
 
     def __init__(self, directory, processes, layout, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         command = [sys.executable, "-m", "tests.resumable", f"--directory={directory}", *options]
-        command += [f"--layout={layout}", f"--processes={processes}", f"--port={port}"]
+        command += [f"--layout={layout}", f"--processes={processes}", f"--port={free_port()}"]
         self.processes = [
             subprocess.Popen(
                 [*command, f"--process={process}"],
@@ -97,33 +100,41 @@ def test_killed_run_ends_as_one_that_was_not(tmp_path, processes, layout):
         print(f"\nkilled at step {step}, resumed at {first}, {processes} processes, {layout}")
 
 
-def train(run_dir, kill_at=None):
+def train(run_dir, processes, kill_at=None):
     """Runs `experiments.train`, and kills it once its progress bar is at an epoch."""
     command = [sys.executable, "-m", "experiments.train", "--model=fc2", "--dataset=digits"]
-    command += ["--epochs=60", "--seeds=1,2", "--baseline", "--pdt", "--checkpoint_minutes=0.01"]
+    command += ["--epochs=60", "--seeds=1,2", "--batch_size=64", "--baseline", "--pdt"]
+    command += ["--checkpoint_minutes=0.01", f"--run_dir={run_dir}"]
+    if processes > 1:
+        command += ["--devices=fsdp", f"--coordinator=127.0.0.1:{free_port()}"]
+        command += [f"--num_processes={processes}"]
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "cache")} if processes == 1 else {}
     terminal, errors = pty.openpty()  # On a terminal the bar moves twice a second.
     termios.tcsetwinsize(terminal, (24, 200))
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "cache")}
-    with subprocess.Popen(
-        [*command, f"--run_dir={run_dir}"],
-        cwd=ROOT,
-        env=os.environ | cache | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-    ) as process:
-        os.close(errors)
-        said = ""
-        try:
-            while part := os.read(terminal, 4096):
-                said += part.decode(errors="replace")
-                epochs = [int(epoch) for epoch in re.findall(r" (\d+)/240 ", said)]
-                if kill_at is not None and epochs and epochs[-1] >= kill_at:
+    running = [
+        subprocess.Popen(
+            command + [f"--process_id={process}"] * (processes > 1),
+            cwd=ROOT,
+            env=os.environ | cache | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+        for process in range(processes)
+    ]
+    os.close(errors)
+    said = ""
+    try:
+        while part := os.read(terminal, 4096):
+            said += part.decode(errors="replace")
+            epochs = [int(epoch) for epoch in re.findall(r" (\d+)/240 ", said)]
+            if kill_at is not None and epochs and epochs[-1] >= kill_at:
+                for process in running:
                     process.kill()
-        except OSError:  # What Linux answers where nobody writes any more.
-            pass
-        os.close(terminal)
+    except OSError:  # What Linux answers where nobody writes any more.
+        pass
+    os.close(terminal)
     assert "checkpoint_manager" not in said
-    return process.returncode, said
+    return [process.wait() for process in running], said
 
 
 def timeless(run_dir):
@@ -131,15 +142,16 @@ def timeless(run_dir):
     return [{**row, "seconds": 0, "compile_seconds": 0} for row in rows]
 
 
-def test_killed_training_program_leaves_the_records_of_one_that_was_not(tmp_path):
-    code, said = train(tmp_path / "whole")
-    assert code == 0, said
+@pytest.mark.parametrize("processes", [1, 2] if LONG else [1])
+def test_killed_training_program_leaves_the_records_of_one_that_was_not(tmp_path, processes):
+    codes, said = train(tmp_path / "whole", processes)
+    assert codes == [0] * processes, said
     expected = timeless(tmp_path / "whole")
     for kill_at in np.random.default_rng(0).integers(1, 100, TIMES):
         run_dir = tmp_path / f"killed_{kill_at}"
-        assert train(run_dir, kill_at)[0] == -signal.SIGKILL
+        assert train(run_dir, processes, kill_at)[0] == [-signal.SIGKILL] * processes
         done = len(records.read(run_dir))
         assert done < len(expected)
-        assert train(run_dir)[0] == 0
+        assert train(run_dir, processes)[0] == [0] * processes
         assert timeless(run_dir) == expected
-        print(f"\nkilled with {done} records of {len(expected)}")
+        print(f"\nkilled with {done} records of {len(expected)}, {processes} processes")

@@ -11,7 +11,7 @@ from experiments.data.dataset import (
     Examples,
     Split,
 )
-from experiments.data.devices import on_devices
+from experiments.data.devices import on_devices, put
 from experiments.data.prepared import MissingDataError
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {
@@ -36,4 +36,5 @@ __all__ = [
     "MissingDataError",
     "Split",
     "on_devices",
+    "put",
 ]
