@@ -16,7 +16,7 @@ _OPTIMIZERS = {
     "momentum": ("--learning_rate=0.1",),
     "adam": ("--learning_rate=0.005", _RESET),
     "adamw": ("--learning_rate=0.005", _DECAY, _RESET),
-    "rmsprop": ("--learning_rate=0.005",),
+    "rmsprop": ("--learning_rate=0.01",),
     "lamb": ("--learning_rate=0.003", _RESET),
 }
 _RATES = ("0.01", "0.03", "0.1")
