@@ -30,6 +30,13 @@ _CONTROLS = (
 # Networks of Table 1, narrow enough for a CPU.
 _SCALED = (*_ARMS, "--short_epochs=10", _CRITERIA, *_CONTROLS)
 _PATCHES = ("--model_width=0.125", "--dataset=patches", "--schedule=cosine", "--epochs=15")
+FULLY_CONVOLUTIONAL = (
+    "--model=fully_convolutional",
+    "--dataset=patches640",
+    "--batch_size=32",
+    "--schedule=cosine",
+    "--epochs=15",
+)
 ALEXNET = ("--model=alexnet", *_PATCHES)
 RESNET = ("--model=resnet18", "--resolution=16", *_PATCHES)
 _SIMSIAM = (
@@ -61,6 +68,13 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         )
     },
     "table1": {
+        # At its published size.
+        "fully_convolutional": (
+            *FULLY_CONVOLUTIONAL,
+            "--learning_rate=0.1",
+            *_SCALED,
+            "--seeds=0,100,200,300,400",
+        ),
         "alexnet": (*ALEXNET, "--learning_rate=0.03", *_SCALED),
         "resnet18": (*RESNET, "--learning_rate=1.0", *_SCALED),
         "vit": (

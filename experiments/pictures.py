@@ -154,7 +154,7 @@ def _draw_mask(axes: Axes, arms: _Arms) -> None:
         if predicted.any():
             epochs, mask = runs.epochs[:, predicted], runs.mask[:, predicted]
             _draw_line(axes, arm, epochs, mask, marker="o", markersize=4, linewidth=0.8)
-    axes.set(xlim=(0, None), ylim=(0, None))
+    axes.set(xlim=(0, None), ylim=(0, 1.05 * axes.get_ylim()[1]))
 
 
 def _color(arm: str) -> str:

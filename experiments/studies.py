@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from experiments.ire_studies import IRE_STUDIES
-from experiments.paper_studies import ALEXNET, PAPER_STUDIES, RESNET
+from experiments.paper_studies import ALEXNET, FULLY_CONVOLUTIONAL, PAPER_STUDIES, RESNET
 from experiments.published import PUBLISHED
 
 Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
@@ -20,6 +20,7 @@ _WORKLOADS = {
     "fcn_rmsprop": ("--optimizer=rmsprop", *_FCN),
     "fcn_lamb": ("--optimizer=lamb", *_FCN),
     "fcn_shampoo": ("--optimizer=shampoo", *_FCN),
+    "fully_convolutional": (*FULLY_CONVOLUTIONAL, "--seeds=1"),
     "alexnet": (*ALEXNET, "--seeds=1"),
     "resnet18": (*RESNET, "--seeds=1"),
 }
@@ -35,6 +36,7 @@ _GRIDS = {
     "fcn_rmsprop": "0.001,0.005,0.01,0.02",
     "fcn_lamb": "0.001,0.003,0.01,0.02,0.05",
     "fcn_shampoo": "0.03,0.1,0.3",
+    "fully_convolutional": "0.03,0.1,0.3",
     "alexnet": "0.01,0.03,0.1",
     "resnet18": "0.1,0.3,1.0,3.0",
 }
@@ -177,8 +179,8 @@ TITLES: Mapping[str, str] = {
     "random mask of equal ratio, no mask, averages, lookahead, schedule-free, a retuned rate, a "
     "shorter schedule.",
     "verified": "Verified jumps on tuned baselines, beside a schedule cut short.",
-    "table1": "Other networks, narrow enough for two CPU cores, on patches of photographs "
-    "(Table 1 of the paper).",
+    "table1": "A fully convolutional network of the published size, and others narrow enough for "
+    "two CPU cores, on patches of photographs (Table 1 of the paper).",
     "table2": "Base optimizers (Table 2 of the paper).",
     "table3": "Learning without labels: SimSiam (Table 3).",
     "table4": "Every batch of one class, in random order (Table 4).",

@@ -62,7 +62,11 @@ def assert_equal(first: list[Examples], second: list[Examples]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape", "sizes"),
-    [("digits", (8, 8, 1), (1437, 180, 180)), ("patches", (32, 32, 3), (4000, 800, 800))],
+    [
+        ("digits", (8, 8, 1), (1437, 180, 180)),
+        ("patches", (32, 32, 3), (4000, 800, 800)),
+        ("patches640", (32, 32, 3), (640, 128, 128)),
+    ],
 )
 def test_embedded_images(name, shape, sizes):
     dataset = DATASETS[name]()
@@ -84,6 +88,14 @@ def test_patches_of_two_splits_share_no_pixels():
     )
     rows = [{row.tobytes() for row in split[split.std(1) > 0.1]} for split in splits]
     assert not any(first & second for first, second in itertools.combinations(rows, 2))
+
+
+def test_patches640_share_no_pixels():
+    dataset: Any = DATASETS["patches640"]()
+    rows = dataset.train.inputs.reshape(-1, 96)
+    rows = rows[rows.std(1) > 0.1]
+    patches = np.unique(rows, axis=0)
+    assert len(patches) > 0.99 * len(rows) > 10_000
 
 
 def test_an_epoch_goes_on_from_any_step():

@@ -597,6 +597,9 @@ def test_what_fails_in_the_records():
     epochs = {arm: [row.loss_epochs for row in rows] for arm, rows in runs["switching"].items()}
     assert score.spread(epochs["switching"]) == (47, 29, 47)
     assert score.spread(epochs["paper"]) == (33, 31, 35)
+    random = runs["random_acceleration"]
+    assert [row.loss_epochs for row in random["random_subset"]] == [46, 46, 46]
+    assert [row.loss_epochs for row in random["base"]] == [60, 60, 60]
 
 
 def test_demo_meets_its_figures():

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import signal
 
 from experiments.models import MODELS, simsiam
 from experiments.models.alexnet import adaptive_average_pool
+from experiments.models.fully_convolutional import convolve_3x3
 from experiments.models.resnet import Block
 
 
@@ -82,6 +84,24 @@ def test_images_that_do_not_fit_are_refused(name):
         abstract(name, (28, 28, 1), 10)
     with pytest.raises(ValueError, match="`text_shape` must be"):
         abstract("lstm", (28, 28, 1), 10)
+
+
+@pytest.mark.parametrize("height", [1, 2, 5])
+def test_a_convolution_of_an_image_smaller_than_its_kernel(height):
+    """Against SciPy."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(2, height, 2, 3)).astype(np.float32)
+    kernel = random.normal(size=(3, 3, 3, 4)).astype(np.float32)
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    args = (images, kernel, (1, 1), "SAME")
+    result = convolve_3x3(*args, **options)
+    for image, maps in zip(images, result, strict=True):
+        for channel in range(4):
+            expected = sum(
+                signal.correlate2d(image[..., c], kernel[..., c, channel], mode="same")
+                for c in range(3)
+            )
+            np.testing.assert_allclose(maps[..., channel], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [2, 3, 7, 12])

@@ -1,6 +1,7 @@
 """Registry of data sets: name -> function that loads it."""
 
 from collections.abc import Callable, Mapping
+import functools
 
 from experiments.data import ag_news, cifar10, digits, imagenet, mnist5k, patches
 from experiments.data.dataset import (
@@ -19,6 +20,7 @@ DATASETS: Mapping[str, Callable[[], Dataset]] = {
     "mnist5k": mnist5k.load,
     "digits": digits.load,
     "patches": patches.load,
+    "patches640": functools.partial(patches.load, stride=patches.SIDE),
     # Prepared by TensorFlow Datasets.
     "cifar10": cifar10.load,
     "cifar10_augmented": cifar10.load_augmented,
