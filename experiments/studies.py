@@ -36,7 +36,7 @@ _GRIDS = {
     "fcn_rmsprop": "0.001,0.005,0.01,0.02",
     "fcn_lamb": "0.001,0.003,0.01,0.02,0.05",
     "fcn_shampoo": "0.03,0.1,0.3",
-    "fully_convolutional": "0.03,0.1,0.3",
+    "fully_convolutional": "0.003,0.01,0.03,0.1",
     "alexnet": "0.01,0.03,0.1",
     "resnet18": "0.1,0.3,1.0,3.0",
 }

@@ -1,5 +1,6 @@
 """The momentum of an optimizer, and how a jump makes it forget."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,38 @@ import optax
 NAMES = ("mu", "trace")
 
 
-def check(state: Any, params: Any) -> None:
+def forgetting(
+    optimizer: optax.GradientTransformation,
+    init: Callable[[Any], Any],
+    advance: Callable[..., tuple[Any, Any, Any]],
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer, then a transformation that changes its momentum.
+
+    Args:
+      optimizer: it has a momentum.
+      init: of the transformation.
+      advance: from updates, state, parameters, the optimizer's state, ``value`` and
+        ``value_fn`` to updates, state and the optimizer's state.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init_fn(params):
+        own = optimizer.init(params)
+        _check(own, params)
+        return own, init(params)
+
+    def update_fn(updates, state, params=None, *, value=None, value_fn=None, **extra_args):
+        own, state = state
+        updates, own = optimizer.update(
+            updates, own, params, value=value, value_fn=value_fn, **extra_args
+        )
+        updates, state, own = advance(updates, state, params, own, value, value_fn)
+        return updates, (own, state)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _check(state: Any, params: Any) -> None:
     """Raises ValueError unless `state` holds a momentum, and each is like the parameters."""
     nodes = [node for node in jax.tree.leaves(state, is_leaf=_has_momentum) if _has_momentum(node)]
     if not nodes:

@@ -211,16 +211,8 @@ def pdt(
 
     if optimizer is not None:
         _checks.check_transformation("optimizer", optimizer)
-        optimizer = optax.with_extra_args_support(optimizer)
 
     def init_fn(params):
-        if optimizer is None:
-            return init_link(params)
-        own = optimizer.init(params)
-        _momentum.check(own, params)
-        return own, init_link(params)
-
-    def init_link(params):
         return _state.init(
             params,
             history=kind,
@@ -280,14 +272,9 @@ def pdt(
         )
         return merged, masks, report
 
-    def update_fn(updates, state, params=None, *, value=None, value_fn: Any = None, **extra_args):
+    def advance(updates, state, params, own, value, value_fn):
+        """New updates and states; `own`, of the optimizer, forgets where a coordinate jumps."""
         _checks.check_passed("params", params, "params")
-        own = ()
-        if optimizer is not None:
-            own, state = state
-            updates, own = optimizer.update(
-                updates, own, params, value=value, value_fn=value_fn, **extra_args
-            )
         if verify is not None:
             _checks.check_passed(
                 "value_fn", value_fn, "params, value_fn=lambda params: loss(params)"
@@ -296,11 +283,11 @@ def pdt(
             _checks.check_passed("value", value, "params, value=loss")
         _leaves.check_structure("updates", updates, params, "`params`")
         _leaves.check_structure("params", params, state.anchor, "those given to `init`")
-        _restore.check_state(state, jax.eval_shape(init_link, params))
+        _restore.check_state(state, jax.eval_shape(init_fn, params))
         left_out = _leaves.left_out(exclude, params)
         floats = _leaves.FloatLeaves(params, left_out)
         if not floats:
-            return updates, state if optimizer is None else (own, state)
+            return updates, state, own
         weights, moving = floats.of(params), floats.of(updates)
         held = History(
             floats.of(state.anchor),
@@ -385,6 +372,13 @@ def pdt(
             pace=pace,
             report=report,
         )
-        return floats.replace(updates, moving), state if optimizer is None else (own, state)
+        return floats.replace(updates, moving), state, own
+
+    if optimizer is not None:
+        return _momentum.forgetting(optimizer, init_fn, advance)
+
+    def update_fn(updates, state, params=None, *, value=None, value_fn=None, **extra_args):
+        del extra_args
+        return advance(updates, state, params, (), value, value_fn)[:2]
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
