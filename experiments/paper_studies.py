@@ -71,7 +71,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         # At its published size.
         "fully_convolutional": (
             *FULLY_CONVOLUTIONAL,
-            "--learning_rate=0.1",
+            "--learning_rate=0.03",
             *_SCALED,
             "--seeds=0,100,200,300,400",
         ),
