@@ -24,7 +24,8 @@ class Metrics(NamedTuple):
         :class:`pdt_optax.Streaming`.
       predictions: int32, predictions made.
       last_prediction: int32, the snapshot period at whose end it was made.
-      mask_ratio: float32, accepted share of all coordinates.
+      mask_ratio: float32, accepted share of all coordinates. Those do not count whose
+        prediction is, bit for bit, the optimizer's own update.
       mask_ratio_per_leaf: accepted share of each floating-point leaf, a tree
         like the parameters with :class:`optax.MaskedNode` for the others.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the

@@ -110,13 +110,13 @@ def merge(
     Returns:
       The updates; which coordinates jump, like them; how many of each leaf, int32 ``(L,)``.
     """
-    merged, masks = _merged(event, candidates, index)
+    merged = _merged(event, candidates, index)
     accepted = _sums.over_leaves(
-        lambda column: [column[0].astype(jnp.int32)],
-        list(map(list, zip(masks, event.weights, strict=True))),
+        lambda column: [_jumped(*column).astype(jnp.int32)],
+        list(map(list, zip(event.updates, merged, strict=True))),
         event.axis_name,
     )
-    return merged, masks, accepted[:, 0]
+    return merged, list(map(_jumped, event.updates, merged)), accepted[:, 0]
 
 
 def verified_merge(
@@ -148,7 +148,7 @@ def verified_merge(
         goes_on |= index % len(candidates.horizons) == 0
         loss = jax.lax.cond(
             goes_on,
-            lambda: value(_merged(event, candidates, index)[0]),
+            lambda: value(_merged(event, candidates, index)),
             lambda: jnp.full_like(own, jnp.inf),
         )
         gain = jnp.where(jnp.isfinite(loss), own - loss, -jnp.inf)
@@ -181,17 +181,24 @@ def move(weight: jax.Array, update: jax.Array, anchor: jax.Array) -> jax.Array:
     return _leaves.apply_update(weight, update).astype(anchor.dtype) - anchor
 
 
-def _merged(
-    event: Event, candidates: Candidates, index: jax.Array | int
-) -> tuple[list[jax.Array], list[jax.Array]]:
-    """The merged updates, and which coordinates jump.
+def _jumped(update: jax.Array, merged: jax.Array) -> jax.Array:
+    """Where a coordinate left the optimizer's update; it never leaves one that is not finite.
+
+    XLA would compute the mask of :func:`_merged` once for the updates and again for each other
+    use, from all arrays.
+    """
+    return (merged != update) & ~jnp.isnan(merged)
+
+
+def _merged(event: Event, candidates: Candidates, index: jax.Array | int) -> list[jax.Array]:
+    """The merged updates.
 
     A coordinate may return by an update later only if the place it jumps to is
     not so far that its digits are lost there. If restorable it jumps only if the
     loss is below a hundredth of the optimizer's move, or if it lands within four
     times its own size.
     """
-    merged, masks = [], []
+    merged = []
     leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
     for leaf, (weight, update, column, group) in enumerate(leaves):
         own = move(weight, update, column[-1])
@@ -208,8 +215,7 @@ def _merged(
             mask &= (rounding <= 0.01 * jnp.abs(own)) | near
         mask &= jnp.isfinite(own) & (own != 0)
         merged.append(jnp.where(mask, jump, update))
-        masks.append(mask)
-    return merged, masks
+    return merged
 
 
 def _relative_error(products: jax.Array, first: jax.Array) -> jax.Array:

@@ -89,7 +89,7 @@ def _of_rows(terms: _Terms, rows: list[jax.Array]) -> jax.Array:
         lanes = [terms([row[:, lane::_LANES] for row in rows]) for lane in range(_LANES)]
         summands = [functools.reduce(operator.add, lane) for lane in zip(*lanes, strict=True)]
     if num_terms == 1:
-        summands.append(rows[-1])
+        summands.append(rows[0])
     operators = [operator.add] * num_terms + [jnp.maximum] * (len(summands) - num_terms)
 
     def combine(some, others):
