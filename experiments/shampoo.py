@@ -52,8 +52,8 @@ def scale_by_shampoo(
         return tuple(held if held is None else root(held, grad.ndim) for held in sums)
 
     def init(params: optax.Params) -> ShampooState:
-        sums = jax.tree.map(start, params)
-        return ShampooState(jnp.zeros((), jnp.int32), sums, sums)
+        sums, roots = (jax.tree.map(start, params) for _ in range(2))  # Buffers of their own.
+        return ShampooState(jnp.zeros((), jnp.int32), sums, roots)
 
     def update(updates, state, params=None):
         del params

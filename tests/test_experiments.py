@@ -11,6 +11,8 @@ from typing import Any
 
 from absl import flags
 from absl.testing import flagsaver
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pages
@@ -103,14 +105,19 @@ def test_an_epoch_visits_no_example_twice():
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_optimizers_descend(optimizer: str, schedule: str):
+def test_optimizers_descend_in_place(optimizer: str, schedule: str):
     settings = Settings(SCHEDULES[schedule](0.05, 20, 0.01, 2), momentum=0.9, weight_decay=0.01)
     tx = OPTIMIZERS[optimizer](settings)
-    params: Any = {"w": np.ones(3, np.float32)}
+    params: Any = {"w": jnp.ones(3)}
     state = tx.init(params)
-    for _ in range(20):
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state):
         updates, state = tx.update(params, state, params)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(20):
+        params, state = step(params, state)
     assert np.all(np.abs(params["w"]) < 1)
 
 
