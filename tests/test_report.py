@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 from absl import flags
 from absl.testing import flagsaver
@@ -95,7 +96,8 @@ def test_the_page_stands_alone(results: pathlib.Path):
     }
     assert text.count("<img") == 4  # Of each run the losses and the mask by layer.
     assert text.count('src="data:image/webp;base64,') == 4
-    assert "http" not in text.replace("http-equiv", "")
+    words = re.sub('base64,[^"]*', "", text)  # A picture may spell anything.
+    assert "http" not in words.replace("http-equiv", "")
     assert "39.6 %" in text
     assert ">never<small>[2, never]</small><" in text
     assert "jaxlib" in text
