@@ -31,6 +31,12 @@ COLORS: Mapping[str, str] = {
     "switching": "#56B4E9",
     "short": "#E69F00",
     "ire": "#8B6914",
+    "random": "#A6761D",
+    "schedule_free": "#C51B7D",
+    "lookahead": "#1F9E9E",
+    "latest_average": "#8C96C6",
+    "predictor=linear": "#B2182B",
+    "retuned": "#33A02C",
 }
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
