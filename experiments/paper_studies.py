@@ -29,13 +29,13 @@ _CONTROLS = (
 )
 # Networks of Table 1, narrow enough for a CPU.
 _SCALED = (*_ARMS, "--short_epochs=10", _CRITERIA, *_CONTROLS)
-_PATCHES = ("--model_width=0.125", "--dataset=patches", "--schedule=cosine", "--epochs=15")
+_FEW_EPOCHS = ("--schedule=cosine", "--epochs=15")
+_PATCHES = ("--model_width=0.125", "--dataset=patches", *_FEW_EPOCHS)
 FULLY_CONVOLUTIONAL = (
     "--model=fully_convolutional",
     "--dataset=patches640",
     "--batch_size=32",
-    "--schedule=cosine",
-    "--epochs=15",
+    *_FEW_EPOCHS,
 )
 ALEXNET = ("--model=alexnet", *_PATCHES)
 RESNET = ("--model=resnet18", "--resolution=16", *_PATCHES)
@@ -72,8 +72,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "resnet18": (*RESNET, "--learning_rate=1.0", *_SCALED),
         "vit": (
             "--model=vit",
-            "--schedule=cosine",
-            "--epochs=15",
+            *_FEW_EPOCHS,
             "--optimizer=adamw",
             "--learning_rate=0.005",
             _DECAY,

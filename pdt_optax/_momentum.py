@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pdt_optax import _checks
+
 NAMES = ("mu", "trace")
 
 
@@ -22,7 +24,11 @@ def forgetting(
       init: of the transformation.
       advance: from updates, state, parameters, the optimizer's state, ``value`` and
         ``value_fn`` to updates, state and the optimizer's state.
+
+    Raises:
+      ValueError: if `optimizer` is not a transformation, or has no momentum (from ``init``).
     """
+    _checks.check_transformation("optimizer", optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init_fn(params):
@@ -31,6 +37,7 @@ def forgetting(
         return own, init(params)
 
     def update_fn(updates, state, params=None, *, value=None, value_fn=None, **extra_args):
+        _checks.check_passed("params", params, "params")
         own, state = state
         updates, own = optimizer.update(
             updates, own, params, value=value, value_fn=value_fn, **extra_args

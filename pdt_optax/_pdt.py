@@ -209,9 +209,6 @@ def pdt(
     candidates = blind if verify is None else verify.candidates(kind.resolve)
     greatest_horizon = max(candidates.horizons)
 
-    if optimizer is not None:
-        _checks.check_transformation("optimizer", optimizer)
-
     def init_fn(params):
         return _state.init(
             params,
@@ -274,7 +271,6 @@ def pdt(
 
     def advance(updates, state, params, own, value, value_fn):
         """New updates and states; `own`, of the optimizer, forgets where a coordinate jumps."""
-        _checks.check_passed("params", params, "params")
         if verify is not None:
             _checks.check_passed(
                 "value_fn", value_fn, "params, value_fn=lambda params: loss(params)"
@@ -379,6 +375,7 @@ def pdt(
 
     def update_fn(updates, state, params=None, *, value=None, value_fn=None, **extra_args):
         del extra_args
+        _checks.check_passed("params", params, "params")
         return advance(updates, state, params, (), value, value_fn)[:2]
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
