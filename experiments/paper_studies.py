@@ -39,15 +39,7 @@ FULLY_CONVOLUTIONAL = (
 )
 ALEXNET = ("--model=alexnet", *_PATCHES)
 RESNET = ("--model=resnet18", "--resolution=16", *_PATCHES)
-_SIMSIAM = (
-    "--model=simsiam",
-    "--resolution=16",
-    *_PATCHES,
-    "--optimizer=momentum",
-    "--learning_rate=0.03",
-    "--epochs=12",
-    *_ARMS,
-)
+SIMSIAM = ("--model=simsiam", "--resolution=16", *_PATCHES, "--optimizer=momentum")
 _SWEEPS = {
     "horizon": (1, 2, 10, 20),
     "interval": (0, 3, 5, 9),
@@ -86,7 +78,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "--seeds=0,100,200,300,400",
         ),
     },
-    "table3": {"simsiam": (*_SIMSIAM, "--pdt_criteria=paper,bounded")},
+    "table3": {"simsiam": (*SIMSIAM, "--learning_rate=0.03", *_SCALED)},
     "table4": {"fcn_sgd": (*_FCN, "--batches=one_class", "--pdt_verify")},
     "masks": {"fcn_sgd": (*_FCN, "--pdt_criteria=paper,magnitude,sign")},
     "table2": {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from experiments.ire_studies import IRE_STUDIES
-from experiments.paper_studies import ALEXNET, FULLY_CONVOLUTIONAL, PAPER_STUDIES, RESNET
+from experiments.paper_studies import ALEXNET, FULLY_CONVOLUTIONAL, PAPER_STUDIES, RESNET, SIMSIAM
 from experiments.published import PUBLISHED
 
 Study = Mapping[str, tuple[str, ...]]  # Name of a run -> flags of `experiments.train`.
@@ -23,6 +23,7 @@ _WORKLOADS = {
     "fully_convolutional": (*FULLY_CONVOLUTIONAL, "--seeds=1"),
     "alexnet": (*ALEXNET, "--seeds=1"),
     "resnet18": (*RESNET, "--seeds=1"),
+    "simsiam": (*SIMSIAM, "--seeds=1"),
 }
 
 # Seeds 1 and 2 served to tune and to explore, and are in no table of results.
@@ -39,6 +40,7 @@ _GRIDS = {
     "fully_convolutional": "0.003,0.01,0.03,0.1",
     "alexnet": "0.01,0.03,0.1",
     "resnet18": "0.1,0.3,1.0,3.0",
+    "simsiam": "0.01,0.03,0.1,0.3",
 }
 _DTYPES = "history_dtype=bfloat16,history_dtype=int8"
 # Learning rate, seeds, epochs of `short`, and further flags.
