@@ -39,7 +39,16 @@ FULLY_CONVOLUTIONAL = (
 )
 ALEXNET = ("--model=alexnet", *_PATCHES)
 RESNET = ("--model=resnet18", "--resolution=16", *_PATCHES)
-SIMSIAM = ("--model=simsiam", "--resolution=16", *_PATCHES, "--optimizer=momentum")
+SIMSIAM = (
+    "--model=simsiam",
+    "--model_width=0.125",
+    "--dataset=patches640",
+    "--resolution=16",
+    "--batch_size=64",
+    "--optimizer=momentum",
+    "--schedule=cosine",
+    "--epochs=24",
+)
 _SWEEPS = {
     "horizon": (1, 2, 10, 20),
     "interval": (0, 3, 5, 9),
@@ -78,7 +87,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "--seeds=0,100,200,300,400",
         ),
     },
-    "table3": {"simsiam": (*SIMSIAM, "--learning_rate=0.03", *_SCALED)},
+    "table3": {"simsiam": (*SIMSIAM, "--learning_rate=0.03", *_SCALED, "--short_epochs=16")},
     "table4": {"fcn_sgd": (*_FCN, "--batches=one_class", "--pdt_verify")},
     "masks": {"fcn_sgd": (*_FCN, "--pdt_criteria=paper,magnitude,sign")},
     "table2": {

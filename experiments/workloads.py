@@ -108,32 +108,36 @@ def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
         return modes.evaluation(params, state).features(modes.resize(images))
 
     @jax.jit
-    def sums(params, state, views, images, labels, known, known_labels) -> jax.Array:
-        loss = jnp.sum(modes.evaluation(params, state)(modes.resize(views)))
-        found = probe.nearest_classes(
-            features(params, state, images), known, known_labels, dataset.num_classes
-        )
-        return jnp.stack([loss, jnp.sum(found == labels)])
+    def loss(params, state, views) -> jax.Array:
+        return jnp.sum(modes.evaluation(params, state)(modes.resize(views)))
+
+    @jax.jit
+    def right(params, state, examples, known, labels) -> jax.Array:
+        own = features(params, state, examples.inputs)
+        found = probe.nearest_classes(own, known, labels, dataset.num_classes)
+        return jnp.sum(found == examples.labels)
 
     def evaluate(params: optax.Params, state: ModelState, split: Split) -> Evaluation:
-        train = list(dataset.split_batches("train", EVALUATION_BATCH))
-        known = jnp.concatenate([features(params, state, batch.inputs) for batch in train])
-        labels = np.concatenate([batch.labels for batch in train])
+        known, labels = None, None
+        if split != "train":
+            train = list(dataset.split_batches("train", EVALUATION_BATCH))
+            known = jnp.concatenate([features(params, state, batch.inputs) for batch in train])
+            labels = np.concatenate([batch.labels for batch in train])
 
-        def parts() -> Iterator[tuple[jax.Array, Examples]]:
+        def parts() -> Iterator[tuple[Any, Examples]]:
             for number, batch in enumerate(dataset.split_batches(split, EVALUATION_BATCH)):
                 random = np.random.default_rng([EVALUATION_SEED, number])
                 views = augment.two_views(random, np.asarray(batch.inputs))
-                yield sums(params, state, views, *batch, known, labels), batch
+                found = np.nan if known is None else right(params, state, batch, known, labels)
+                yield (loss(params, state, views), found), batch
 
-        evaluation = _mean(parts())
-        return evaluation._replace(accuracy=np.nan) if split == "train" else evaluation
+        return _mean(parts())
 
     views = dataclasses.replace(dataset, augment=augment.two_views)
     return Workload(views, modes.init, *modes.training_losses(losses), evaluate)
 
 
-def _mean(parts: Iterable[tuple[jax.Array, Examples]]) -> Evaluation:
+def _mean(parts: Iterable[tuple[Any, Examples]]) -> Evaluation:
     """From (sum of losses, number of right answers) of each batch."""
     sums, sizes = zip(
         *((np.asarray(sums, np.float64), len(batch.labels)) for sums, batch in parts), strict=True
