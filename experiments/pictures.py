@@ -1,8 +1,8 @@
 """The picture of a run: train loss and validation accuracy over epochs and seconds, mask ratio."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import itertools
 from typing import Any, NamedTuple
-import zlib
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -53,13 +53,14 @@ _TIMES = {"epochs": "epoch", "seconds": "training seconds"}  # Field of `_Runs` 
 
 
 class _Runs(NamedTuple):
-    """The epochs of one arm, each (seeds, epochs); nan where there is no finite number."""
+    """An arm: its epochs, each (seeds, epochs), nan where there is no finite number; its color."""
 
     epochs: np.ndarray
     seconds: np.ndarray
     loss: np.ndarray
     accuracy: np.ndarray
     mask: np.ndarray
+    color: str
 
 
 _Arms = Mapping[str, _Runs]
@@ -76,16 +77,18 @@ def draw(records: Sequence[Record], title: str) -> Figure:
     arms = _runs(records)
     scores = by_arm(score(records))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 9.5), layout="constrained")
+        predicted = any(np.isfinite(arm.mask).any() for arm in arms.values())
+        figure = Figure(figsize=(10, 9.5 if predicted else 7.3), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", weight="bold")
-        grid = figure.add_gridspec(3, 2, height_ratios=[3, 3, 2])
+        grid = figure.add_gridspec(2 + predicted, 2, height_ratios=[3, 3, 2][: 2 + predicted])
         for column, time in enumerate(_TIMES):
             for row, draw_measure in enumerate((_draw_loss, _draw_accuracy)):
                 axes = figure.add_subplot(grid[row, column])
                 axes.set_xlabel(_TIMES[time])
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
                 draw_measure(axes, arms, scores, time)
-        _draw_mask(figure.add_subplot(grid[2, :]), arms)
+        if predicted:
+            _draw_mask(figure.add_subplot(grid[2, :]), arms)
         if max(map(len, scores.values())) > 1:
             note = "Lines and dots: medians over seeds. Bands: range over seeds."
             figure.supxlabel(note, x=0.01, ha="left", size=9)
@@ -100,24 +103,34 @@ def _runs(records: Sequence[Record]) -> dict[str, _Runs]:
     for record in records:
         if isinstance(record, EpochRecord):
             seeds.setdefault(record.arm, {}).setdefault(record.seed, []).append(record)
-    return {arm: _arrays(list(rows.values())) for arm, rows in seeds.items()}
+    colors = _colors(seeds)
+    return {arm: _arrays(list(rows.values()), colors[arm]) for arm, rows in seeds.items()}
 
 
-def _arrays(seeds: Sequence[Sequence[EpochRecord]]) -> _Runs:
+def _colors(arms: Iterable[str]) -> dict[str, str]:
+    """Of arms without a color of their own, such as learning rates, those that are left over."""
+    arms = list(arms)
+    named = {arm: COLORS[arm] for arm in arms if arm in COLORS}
+    left = [color for color in COLORS.values() if color not in named.values()]
+    rest = itertools.cycle(left or COLORS.values())
+    return {arm: named.get(arm) or next(rest) for arm in arms}
+
+
+def _arrays(seeds: Sequence[Sequence[EpochRecord]], color: str) -> _Runs:
     shape = len(seeds), max(map(len, seeds))
-    runs = _Runs(*(np.full(shape, np.nan) for _ in _Runs._fields))
+    arrays = [np.full(shape, np.nan) for _ in _Runs._fields[:-1]]
     for row, records in enumerate(seeds):
         for column, r in enumerate(records):
             values = (r.epoch, r.seconds, r.train_loss, r.validation_accuracy, r.mask_ratio)
-            for array, value in zip(runs, values, strict=True):
+            for array, value in zip(arrays, values, strict=True):
                 array[row, column] = np.nan if value is None else value
-    return runs
+    return _Runs(*arrays, color)
 
 
 def _draw_loss(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
     axes.set(title="train loss")
     for arm, runs in arms.items():
-        _draw_line(axes, arm, getattr(runs, time), runs.loss)
+        _draw_line(axes, arm, getattr(runs, time), runs.loss, runs.color)
     if min(np.nanmin(runs.loss, initial=0) for runs in arms.values()) == 0:
         _set_log(axes, arms)
     if BASE in arms:
@@ -143,7 +156,7 @@ def _draw_accuracy(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:
     axes.yaxis.set_major_locator(MultipleLocator(0.05))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     for arm, runs in arms.items():
-        _draw_line(axes, arm, getattr(runs, time), runs.accuracy)
+        _draw_line(axes, arm, getattr(runs, time), runs.accuracy, runs.color)
     best = max(np.nanmax(runs.accuracy, initial=0) for runs in arms.values())
     axes.set_ylim(best - 0.2, best + 0.01)
     if BASE in arms:
@@ -159,17 +172,14 @@ def _draw_mask(axes: Axes, arms: _Arms) -> None:
         predicted = np.isfinite(runs.mask).any(axis=0)
         if predicted.any():
             epochs, mask = runs.epochs[:, predicted], runs.mask[:, predicted]
-            _draw_line(axes, arm, epochs, mask, marker="o", markersize=4, linewidth=0.8)
+            _draw_line(axes, arm, epochs, mask, runs.color, marker="o", markersize=4, linewidth=0.8)
     axes.set(xlim=(0, None), ylim=(0, 1.05 * axes.get_ylim()[1]))
 
 
-def _color(arm: str) -> str:
-    """That of the arm; of one without a name, such as a learning rate, one that stays the same."""
-    return COLORS.get(arm) or list(COLORS.values())[zlib.crc32(arm.encode()) % len(COLORS)]
-
-
-def _draw_line(axes: Axes, arm: str, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
-    x, color = np.median(x, axis=0), _color(arm)
+def _draw_line(
+    axes: Axes, arm: str, x: np.ndarray, y: np.ndarray, color: str, **style: Any
+) -> None:
+    x = np.median(x, axis=0)
     axes.plot(x, np.median(y, axis=0), color=color, label=arm, **{"linewidth": 1.8, **style})
     if len(y) > 1:
         axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
@@ -189,10 +199,11 @@ def _draw_target(axes: Axes, target: float, scores: _Scores, crossing: str) -> N
         fontsize=9,
         color=COLORS[BASE],
     )
+    colors = {line.get_label(): line.get_color() for line in axes.lines}
     for arm, seeds in scores.items():
         x = spread(getattr(seed, crossing) for seed in seeds).median
         if x is not None:
-            axes.plot(x, target, "o", color=_color(arm), markeredgecolor="white", zorder=3)
+            axes.plot(x, target, "o", color=colors[arm], markeredgecolor="white", zorder=3)
 
 
 def _label_ends(axes: Axes) -> None:
@@ -206,8 +217,7 @@ def _label_ends(axes: Axes) -> None:
     points = 72 / figure.dpi
     floor, ceiling = points * axes.bbox.y0, points * axes.bbox.y1
     heights = points * axes.transData.transform(list(ends.values()))[:, 1]
-    places = _apart(np.clip(heights, floor, ceiling), _LABEL_HEIGHT)
-    places -= max(places.max() - ceiling, 0)
+    places = _apart(np.clip(heights, floor, ceiling), _LABEL_HEIGHT, ceiling)
     for line, place in zip(ends, places, strict=True):
         axes.annotate(
             str(line.get_label()),
@@ -226,8 +236,8 @@ def _last_point(line: Line2D) -> np.ndarray:
     return points[np.isfinite(points).all(axis=1)][-1]
 
 
-def _apart(heights: np.ndarray, distance: float) -> np.ndarray:
-    """Moves heights as little as it takes to keep neighbours the distance apart.
+def _apart(heights: np.ndarray, distance: float, ceiling: float) -> np.ndarray:
+    """Moves heights as little as it takes to keep neighbours the distance apart, below the ceiling.
 
     In order and less their rank times the distance, the heights must not fall: isotonic regression,
     which pools neighbours that do and centres each pool on its mean.
@@ -240,4 +250,4 @@ def _apart(heights: np.ndarray, distance: float) -> np.ndarray:
         while len(pools) > 1 and np.mean(pools[-2]) >= np.mean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
     pooled = np.concatenate([np.full(len(pool), np.mean(pool)) for pool in pools])
-    return (pooled + steps)[np.argsort(order)]
+    return (np.minimum(pooled, ceiling - steps[-1]) + steps)[np.argsort(order)]

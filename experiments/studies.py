@@ -40,7 +40,7 @@ _GRIDS = {
     "fully_convolutional": "0.003,0.01,0.03,0.1",
     "alexnet": "0.01,0.03,0.1",
     "resnet18": "0.1,0.3,1.0,3.0",
-    "simsiam": "0.01,0.03,0.1,0.3",
+    "simsiam": "0.03,0.1,0.3,1.0",
 }
 _DTYPES = "history_dtype=bfloat16,history_dtype=int8"
 # Learning rate, seeds, epochs of `short`, and further flags.

@@ -117,19 +117,20 @@ def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
         found = probe.nearest_classes(own, known, labels, dataset.num_classes)
         return jnp.sum(found == examples.labels)
 
+    def neighbours(params, state) -> Callable[[Examples], Any]:
+        train = list(dataset.split_batches("train", EVALUATION_BATCH))
+        known = jnp.concatenate([features(params, state, batch.inputs) for batch in train])
+        labels = np.concatenate([batch.labels for batch in train])
+        return lambda examples: right(params, state, examples, known, labels)
+
     def evaluate(params: optax.Params, state: ModelState, split: Split) -> Evaluation:
-        known, labels = None, None
-        if split != "train":
-            train = list(dataset.split_batches("train", EVALUATION_BATCH))
-            known = jnp.concatenate([features(params, state, batch.inputs) for batch in train])
-            labels = np.concatenate([batch.labels for batch in train])
+        found = neighbours(params, state) if split != "train" else lambda examples: np.nan
 
         def parts() -> Iterator[tuple[Any, Examples]]:
             for number, batch in enumerate(dataset.split_batches(split, EVALUATION_BATCH)):
                 random = np.random.default_rng([EVALUATION_SEED, number])
                 views = augment.two_views(random, np.asarray(batch.inputs))
-                found = np.nan if known is None else right(params, state, batch, known, labels)
-                yield (loss(params, state, views), found), batch
+                yield (loss(params, state, views), found(batch)), batch
 
         return _mean(parts())
 

@@ -486,6 +486,14 @@ def test_pictures_stand_misses_divergence_and_several_seeds(tmp_path: pathlib.Pa
         summary.pictures.draw(rows, "title").savefig(tmp_path / "picture.png")
 
 
+def test_arms_without_a_name_of_their_own_have_different_colors():
+    rows = [row for rate in range(6) for row in epochs(f"0.{rate}", [2.0, 0.1], [0.5, 0.6], 1.0)]
+    figure = summary.pictures.draw(rows, "title")
+    lines = figure.axes[0].lines
+    assert len({line.get_color() for line in lines}) == len(lines) == 6
+    assert len(figure.axes) == 4, "no mask ratio without predictions"
+
+
 def test_only_positive_losses_are_on_a_logarithmic_axis():
     for losses, scale in (([2.0, 0.1], "log"), ([-0.1, -0.7], "linear")):
         figure = summary.pictures.draw(epochs("base", losses, [0.5, 0.6], seconds=1.0), "title")
