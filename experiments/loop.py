@@ -5,7 +5,7 @@ import functools
 import math
 
 from experiments.checkpoints import Checkpoints, Position
-from experiments.data import on_devices
+from experiments.data import ahead
 from experiments.placement import ONE, Placement
 from experiments.records import EndRecord, Record
 from experiments.training import (
@@ -77,7 +77,7 @@ def _begin(
     workload: Workload, program: Program, seed: int, num_scored: int, placement: Placement
 ) -> Training:
     state = initial(workload, program.arm, seed, placement)
-    scored = placement.put_batch(scored_examples(workload, program.arm, seed, num_scored))
+    scored = placement.put_whole(scored_examples(workload, program.arm, seed, num_scored))
     return Training(program, seed, state, scored)
 
 
@@ -110,10 +110,14 @@ def _run_seed(
     seed = live[0].seed
     for epoch in range(1 + min(training.epoch for training in live), epochs + 1):
         for training in [training for training in live if training.epoch < epoch]:
-            batches = workload.dataset.epoch_batches(seed, epoch, batch_size, training.step)
-            ahead = on_devices(batches, placement.batch)
-            training.train(ahead, lambda: bool(saver and saver.is_due), save)
-            evaluate = functools.partial(workload.evaluate, *training.evaluated())
+            batches = workload.dataset.epoch_batches(
+                seed, epoch, batch_size, training.step, placement.read
+            )
+            on_devices = ahead(batches, lambda batch: placement.put_read(batch, batch_size))
+            training.train(on_devices, lambda: bool(saver and saver.is_due), save)
+            evaluate = functools.partial(
+                workload.evaluate, *training.evaluated(), placement=placement
+            )
             train = evaluate("train")
             yield training.epoch_record(train, evaluate("validation"))
             count += 1

@@ -18,6 +18,7 @@ _OPTIMIZERS = {
     "adamw": ("--learning_rate=0.005", _DECAY, _RESET),
     "rmsprop": ("--learning_rate=0.01",),
     "lamb": ("--learning_rate=0.003", _RESET),
+    "shampoo": ("--learning_rate=0.3",),
 }
 _RATES = ("0.01", "0.03", "0.1")
 _BATCH_SIZES = ("64", "256", "1024")
@@ -87,7 +88,7 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "--seeds=0,100,200,300,400",
         ),
     },
-    "table3": {"simsiam": (*SIMSIAM, "--learning_rate=0.03", *_SCALED, "--short_epochs=16")},
+    "table3": {"simsiam": (*SIMSIAM, "--learning_rate=0.3", *_SCALED, "--short_epochs=16")},
     "table4": {"fcn_sgd": (*_FCN, "--batches=one_class", "--pdt_verify")},
     "masks": {"fcn_sgd": (*_FCN, "--pdt_criteria=paper,magnitude,sign")},
     "table2": {

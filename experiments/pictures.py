@@ -124,7 +124,7 @@ def _arrays(seeds: Sequence[Sequence[EpochRecord]], color: str) -> _Runs:
             values = (r.epoch, r.seconds, r.train_loss, r.validation_accuracy, r.mask_ratio)
             for array, value in zip(arrays, values, strict=True):
                 array[row, column] = np.nan if value is None else value
-    return _Runs(*arrays, color)
+    return _Runs(*arrays, color=color)
 
 
 def _draw_loss(axes: Axes, arms: _Arms, scores: _Scores, time: str) -> None:

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
 import optax
 
-from experiments.data import Examples, put
+from experiments.data import Examples, places, put, put_places
 from experiments.sharded import AXIS, fully_sharded, mesh_of
 import pdt_optax
 
@@ -23,16 +24,37 @@ class Placement(NamedTuple):
     mesh: Mesh | None = None
     splits_params: bool = False
 
-    @property
-    def batch(self) -> NamedSharding | None:
-        """Where a batch lies."""
-        return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec(AXIS))
+    def read(self, size: int) -> np.ndarray:
+        """Places in a batch that this process reads: those on its devices.
 
-    def put_batch(self, examples: Examples) -> Examples:
-        """The examples on the devices, split if these divide them."""
-        if self.mesh is None or len(examples.labels) % self.mesh.size == 0:
-            return put(examples, self.batch)
-        return put(examples, NamedSharding(self.mesh, PartitionSpec()))
+        As often as the devices do not divide the batch, the last is read again.
+        """
+        if self.mesh is None:
+            return np.arange(size)
+        return np.minimum(places(self._split(), self._divided(size)), size - 1)
+
+    def put_read(self, examples: Examples, size: int) -> Examples:
+        """A batch of `size`, split over the devices, of what each process read."""
+        if self.mesh is None:
+            return put(examples, None)
+        return put_places(examples, self._split(), self._divided(size))
+
+    def put_whole(self, examples: Examples) -> Examples:
+        """Examples that each process has whole, split over the devices if these divide them."""
+        if self.mesh is None:
+            return put(examples, None)
+        divides = len(examples.labels) % self.mesh.size == 0
+        return put(
+            examples, self._split() if divides else NamedSharding(self.mesh, PartitionSpec())
+        )
+
+    def _split(self) -> NamedSharding:
+        assert self.mesh is not None
+        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    def _divided(self, size: int) -> int:
+        assert self.mesh is not None
+        return -(-size // self.mesh.size) * self.mesh.size
 
     def put(
         self, params: Any, model_state: Any, optimizer: optax.GradientTransformation

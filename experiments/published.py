@@ -1,7 +1,8 @@
 """The studies with the settings of Wang et al. (2026), for accelerators.
 
-From the configurations that the authors released. Where they leave a grid open the values are ours;
-Shampoo and the second stage of their ImageNet schedules are missing.
+From the configurations that the authors released. Where they leave a grid open the values are ours,
+and so are Shampoo's, whose updates here are as long as those of SGD; the second stage of their
+ImageNet schedules is missing.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _OPTIMIZERS = {
     "adamw": ("5e-5", "1e-6"),
     "rmsprop": ("1e-4", "1e-6"),
     "lamb": ("1e-3", "1e-6"),
+    "shampoo": ("0.1", "1e-3"),
 }
 _RATES = ("0.01", "0.05", "0.1")
 _SWEEPS = {

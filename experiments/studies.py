@@ -181,8 +181,8 @@ TITLES: Mapping[str, str] = {
     "random mask of equal ratio, no mask, averages, lookahead, schedule-free, a retuned rate, a "
     "shorter schedule.",
     "verified": "Verified jumps on tuned baselines, beside a schedule cut short.",
-    "table1": "A fully convolutional network of the published size and a ViT, AlexNet and ResNet-18 "
-    "narrow enough for two CPU cores (Table 1 of the paper).",
+    "table1": "A fully convolutional network of the published size, and a ViT, AlexNet and "
+    "ResNet-18 narrow enough for two CPU cores (Table 1 of the paper).",
     "table2": "Base optimizers (Table 2 of the paper).",
     "table3": "Learning without labels: SimSiam (Table 3).",
     "table4": "Every batch of one class, in random order (Table 4).",

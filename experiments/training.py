@@ -211,9 +211,9 @@ def compile_arm(
     params, model_state, _ = state
     shardings = None if placement.mesh is None else jax.tree.map(lambda x: x.sharding, state)
     step = jax.jit(train_step(workload, arm.optimizer), donate_argnums=0, out_shardings=shardings)
-    batch = next(workload.dataset.epoch_batches(seed=0, epoch=0, batch_size=batch_size))
-    batch = placement.put_batch(batch)
-    scored = placement.put_batch(scored_examples(workload, arm, 0, num_scored))
+    batches = workload.dataset.epoch_batches(0, 0, batch_size, read=placement.read)
+    batch = placement.put_read(next(batches), batch_size)
+    scored = placement.put_whole(scored_examples(workload, arm, 0, num_scored))
     gradient = jax.value_and_grad(workload.loss, has_aux=True)
     steps = workload.dataset.steps_per_epoch(batch_size)
     epoch_flops = steps * flops.of(gradient, params, model_state, batch)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from flax import nnx
 import jax
@@ -14,6 +14,7 @@ import optax
 from experiments import probe
 from experiments.data import Array, ArrayDataset, Dataset, Examples, Split, augment
 from experiments.models import SimSiam
+from experiments.placement import ONE, Placement
 
 # What a model keeps beside its parameters, as a nested dict of arrays: running statistics of
 # batch norm, random keys of dropout. Empty for a model with neither.
@@ -33,6 +34,16 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
+class Evaluate(Protocol):
+    """The type of `Workload.evaluate`."""
+
+    def __call__(
+        self, params: optax.Params, state: ModelState, split: Split, placement: Placement = ONE
+    ) -> Evaluation:
+        """Metrics over a whole split, in evaluation mode; not to be called under `jax.jit`."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Workload:
     """What is trained.
@@ -45,8 +56,7 @@ class Workload:
         statistics of the inputs.
       score: (parameters, model state, batch) -> mean loss of these: jumped parameters are judged
         by what they do, not by running statistics of the parameters before.
-      evaluate: (parameters, model state, split) -> metrics over a whole split, in evaluation mode;
-        not to be called under `jax.jit`.
+      evaluate: (parameters, model state, split, placement) -> metrics over a whole split.
     """
 
     dataset: Dataset
@@ -54,7 +64,7 @@ class Workload:
     loss: Callable[[optax.Params, ModelState, Examples], tuple[jax.Array, ModelState]]
     logits: Callable[[optax.Params, ModelState, Array], jax.Array]
     score: Callable[[optax.Params, ModelState, Examples], jax.Array]
-    evaluate: Callable[[optax.Params, ModelState, Split], Evaluation]
+    evaluate: Evaluate
 
 
 def create(
@@ -83,14 +93,23 @@ def _classification(modes: "_Modes", dataset: Dataset) -> Workload:
         return optax.softmax_cross_entropy_with_integer_labels(logits, examples.labels)
 
     @jax.jit
-    def sums(params: optax.Params, state: ModelState, examples: Examples) -> jax.Array:
+    def sums(params: optax.Params, state: ModelState, examples: Examples, size: int) -> jax.Array:
         logits = modes.evaluation(params, state)(modes.resize(examples.inputs))
         right = logits.argmax(-1) == examples.labels
-        return jnp.stack([jnp.sum(losses(logits, examples)), jnp.sum(right)])
+        of_each = jnp.stack([losses(logits, examples), right.astype(logits.dtype)])
+        return jnp.sum(jnp.where(jnp.arange(len(right)) < size, of_each, 0), axis=1)
 
-    def evaluate(params: optax.Params, state: ModelState, split: Split) -> Evaluation:
-        batches = dataset.split_batches(split, EVALUATION_BATCH)
-        return _mean((sums(params, state, batch), batch) for batch in batches)
+    def evaluate(params, state, split, placement=ONE) -> Evaluation:
+        batches = dataset.split_batches(split, EVALUATION_BATCH, placement.read)
+
+        def parts() -> Iterator[tuple[jax.Array, int]]:
+            left = dataset.size(split)
+            for batch in batches:
+                size = min(EVALUATION_BATCH, left)
+                yield sums(params, state, placement.put_read(batch, size), size), size
+                left -= size
+
+        return _mean(parts())
 
     return Workload(dataset, modes.init, *modes.training_losses(losses), evaluate)
 
@@ -123,14 +142,15 @@ def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
         labels = np.concatenate([batch.labels for batch in train])
         return lambda examples: right(params, state, examples, known, labels)
 
-    def evaluate(params: optax.Params, state: ModelState, split: Split) -> Evaluation:
+    def evaluate(params, state, split, placement=ONE) -> Evaluation:
+        del placement  # Each device sees all neighbours.
         found = neighbours(params, state) if split != "train" else lambda examples: np.nan
 
-        def parts() -> Iterator[tuple[Any, Examples]]:
+        def parts() -> Iterator[tuple[Any, int]]:
             for number, batch in enumerate(dataset.split_batches(split, EVALUATION_BATCH)):
                 random = np.random.default_rng([EVALUATION_SEED, number])
                 views = augment.two_views(random, np.asarray(batch.inputs))
-                yield (loss(params, state, views), found(batch)), batch
+                yield (loss(params, state, views), found(batch)), len(batch.labels)
 
         return _mean(parts())
 
@@ -138,11 +158,9 @@ def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
     return Workload(views, modes.init, *modes.training_losses(losses), evaluate)
 
 
-def _mean(parts: Iterable[tuple[Any, Examples]]) -> Evaluation:
-    """From (sum of losses, number of right answers) of each batch."""
-    sums, sizes = zip(
-        *((np.asarray(sums, np.float64), len(batch.labels)) for sums, batch in parts), strict=True
-    )
+def _mean(parts: Iterable[tuple[Any, int]]) -> Evaluation:
+    """From (sum of losses, number of right answers) and the size of each batch."""
+    sums, sizes = zip(*((np.asarray(sums, np.float64), size) for sums, size in parts), strict=True)
     loss, accuracy = np.sum(sums, axis=0) / sum(sizes)
     return Evaluation(loss, accuracy if np.isfinite(loss) else np.nan)
 

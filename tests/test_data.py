@@ -15,7 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments import train
-from experiments.data import DATASETS, ORDERS, Examples, augment, imagenet, on_devices, words
+from experiments.data import DATASETS, ORDERS, Examples, ahead, augment, imagenet, put, words
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,21 @@ def batches(dataset, *arguments) -> list[Examples]:
 
 def assert_equal(first: list[Examples], second: list[Examples]) -> None:
     jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def assert_halves(dataset, batch_size: int) -> None:
+    """What one of two processes reads is in the batches of one that reads all."""
+
+    def half(size: int) -> np.ndarray:
+        return np.arange(size // 2, size)
+
+    def halves(examples: list[Examples]) -> list[Examples]:
+        return [Examples(*(leaf[half(len(leaf))] for leaf in batch)) for batch in examples]
+
+    whole = batches(dataset, 0, 1, batch_size)
+    assert_equal(batches(dataset, 0, 1, batch_size, 1, half), halves(whole[1:]))
+    whole = list(dataset.split_batches("test", 4))
+    assert_equal(list(dataset.split_batches("test", 4, half)), halves(whole))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +188,7 @@ def test_batches_arrive_on_the_devices_in_order():
             taken.append(number)
             yield Examples(np.full((8, 2), number, np.float32), np.full(8, number, np.int32))
 
-    arriving = on_devices(produce(), sharding)
+    arriving = ahead(produce(), lambda batch: put(batch, sharding))
     first = next(arriving)
     assert taken == [0, 1, 2]
     rest = list(arriving)
@@ -196,6 +211,7 @@ def test_cifar10_from_its_folder(tmp_path):
         originals
     )
     augmented = DATASETS["cifar10_augmented"]()
+    assert_halves(augmented, batch_size=8)
     assert not np.isin(batches(augmented, 0, 1, 36)[0].labels, range(10), invert=True).any()
 
 
@@ -213,6 +229,7 @@ def test_imagenet_from_its_folder(tmp_path):
     assert not np.array_equal(whole[0].inputs, batches(dataset, 0, 2, 16)[0].inputs)
     sizes = [len(batch.labels) for batch in dataset.split_batches("test", 4)]
     assert sizes == [4, 4, 2]
+    assert_halves(dataset, batch_size=16)
 
 
 def test_imagenet_is_evaluated_on_the_central_square():

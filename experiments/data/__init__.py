@@ -10,9 +10,10 @@ from experiments.data.dataset import (
     ArrayDataset,
     Dataset,
     Examples,
+    Read,
     Split,
 )
-from experiments.data.devices import on_devices, put
+from experiments.data.devices import ahead, places, put, put_places
 from experiments.data.prepared import MissingDataError
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {
@@ -36,7 +37,10 @@ __all__ = [
     "Dataset",
     "Examples",
     "MissingDataError",
+    "Read",
     "Split",
-    "on_devices",
+    "ahead",
+    "places",
     "put",
+    "put_places",
 ]

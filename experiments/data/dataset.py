@@ -23,6 +23,11 @@ class Examples(NamedTuple):
     labels: Array
 
 
+# Size of a batch -> places in it that are read: each process of a run reads its own.
+Read = Callable[[int], np.ndarray]
+every: Read = np.arange
+
+
 class Dataset(Protocol):
     """Three disjoint splits that are the same for every run, whatever the run's seed."""
 
@@ -37,7 +42,7 @@ class Dataset(Protocol):
         ...
 
     def size(self, split: Split) -> int:
-        """Number of examples in a split."""
+        """Number of examples that `split_batches` yields."""
         ...
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -45,18 +50,28 @@ class Dataset(Protocol):
         ...
 
     def epoch_batches(
-        self, seed: int, epoch: int, batch_size: int, start: int = 0
+        self, seed: int, epoch: int, batch_size: int, start: int = 0, read: Read = every
     ) -> Iterator[Examples]:
-        """Yields the epoch's batches from step `start` on.
+        """Yields what is read of the epoch's batches from step `start` on.
 
         Batches, augmentation included, are fixed by (seed, epoch, batch size, step) alone.
         The remainder is dropped.
         """
         ...
 
-    def split_batches(self, split: Split, batch_size: int) -> Iterator[Examples]:
-        """Yields all of a split in a fixed order without augmentation, the remainder last."""
+    def split_batches(
+        self, split: Split, batch_size: int, read: Read = every
+    ) -> Iterator[Examples]:
+        """Yields what is read of the batches of a split, the remainder last.
+
+        In a fixed order without augmentation.
+        """
         ...
+
+
+def batches_of(size: int, batch_size: int, read: Read) -> list[np.ndarray]:
+    """Which of so many examples are read of each batch, the remainder last."""
+    return [start + read(min(batch_size, size - start)) for start in range(0, size, batch_size)]
 
 
 Order = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
@@ -119,7 +134,7 @@ class ArrayDataset:
         return np.shape(self.train.inputs)[1:]
 
     def size(self, split: Split) -> int:
-        """Number of examples in a split."""
+        """Number of examples that `split_batches` yields."""
         return len(getattr(self, split).labels)
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -127,21 +142,24 @@ class ArrayDataset:
         return len(self._batches(0, 0, batch_size))
 
     def epoch_batches(
-        self, seed: int, epoch: int, batch_size: int, start: int = 0
+        self, seed: int, epoch: int, batch_size: int, start: int = 0, read: Read = every
     ) -> Iterator[Examples]:
-        """Yields the epoch's batches from step `start` on; see `Dataset`."""
+        """Yields what is read of the epoch's batches; see `Dataset`."""
         inputs, labels = map(np.asarray, self.train)
+        places = read(batch_size)
         for step, batch in enumerate(self._batches(seed, epoch, batch_size)[start:], start):
             chosen = inputs[batch]
             if self.augment is not None:
                 chosen = self.augment(np.random.default_rng([seed, epoch, 1 + step]), chosen)
-            yield Examples(chosen, labels[batch])
+            yield Examples(chosen[places], labels[batch][places])
 
-    def split_batches(self, split: Split, batch_size: int) -> Iterator[Examples]:
-        """Yields all of a split in a fixed order without augmentation, the remainder last."""
-        examples = getattr(self, split)
-        for start in range(0, self.size(split), batch_size):
-            yield Examples(*(array[start : start + batch_size] for array in examples))
+    def split_batches(
+        self, split: Split, batch_size: int, read: Read = every
+    ) -> Iterator[Examples]:
+        """Yields what is read of the batches of a split; see `Dataset`."""
+        inputs, labels = map(np.asarray, getattr(self, split))
+        for places in batches_of(self.size(split), batch_size, read):
+            yield Examples(inputs[places], labels[places])
 
     def _batches(self, seed: int, epoch: int, batch_size: int) -> np.ndarray:
         random = np.random.default_rng([seed, epoch])

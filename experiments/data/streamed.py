@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.dataset import Examples, Split
+from experiments.data.dataset import Examples, Read, Split, batches_of, every
 
 Prepare = Callable[[Any], tuple[np.ndarray, int]]
 Change = Callable[[np.random.Generator, Any], tuple[np.ndarray, int]]
@@ -35,37 +35,44 @@ class StreamedDataset:
     threads: int = 16
 
     def size(self, split: Split) -> int:
-        """Number of examples in a split."""
-        return len(self.train if split == "train" else self.splits[split])
+        """Number of examples that `split_batches` yields."""
+        return len(self.splits[split])
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Number of whole batches in an epoch."""
         return len(self.train) // batch_size
 
     def epoch_batches(
-        self, seed: int, epoch: int, batch_size: int, start: int = 0
+        self, seed: int, epoch: int, batch_size: int, start: int = 0, read: Read = every
     ) -> Iterator[Examples]:
-        """Yields the epoch's batches from step `start` on; see `Dataset`."""
+        """Yields what is read of the epoch's batches; see `Dataset`."""
         order = np.random.default_rng([seed, epoch]).permutation(len(self.train))
-        rest = order[start * batch_size : self.steps_per_epoch(batch_size) * batch_size]
+        whole = self.steps_per_epoch(batch_size) * batch_size
 
-        def changed(place: int) -> tuple[np.ndarray, int]:
-            number = int(rest[place])
+        def changed(number: int) -> tuple[np.ndarray, int]:
             return self.change(np.random.default_rng([seed, epoch, 1 + number]), self.train[number])
 
-        return self._batches(changed, len(rest), batch_size)
+        batches = batches_of(whole, batch_size, read)[start:]
+        return self._batches(changed, [order[places] for places in batches])
 
-    def split_batches(self, split: Split, batch_size: int) -> Iterator[Examples]:
-        """Yields all of a split in a fixed order without augmentation, the remainder last."""
+    def split_batches(
+        self, split: Split, batch_size: int, read: Read = every
+    ) -> Iterator[Examples]:
+        """Yields what is read of the batches of a split; see `Dataset`."""
         examples = self.splits[split]
-        return self._batches(lambda place: self.prepare(examples[place]), len(examples), batch_size)
+        batches = batches_of(len(examples), batch_size, read)
+        return self._batches(lambda place: self.prepare(examples[place]), batches)
 
     def _batches(
-        self, example: Callable[[int], tuple[np.ndarray, int]], number: int, batch_size: int
+        self, example: Callable[[int], tuple[np.ndarray, int]], batches: Sequence[np.ndarray]
     ) -> Iterator[Examples]:
+        """The examples of these numbers; all batches but the last are of one size."""
         import grain
 
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * batch_size)
-        examples = grain.MapDataset.range(number).map(example).to_iter_dataset(options)
-        for inputs, labels in examples.batch(batch_size):
+        if not batches:
+            return
+        size, numbers = len(batches[0]), np.concatenate(batches).tolist()
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=2 * size)
+        examples = grain.MapDataset.source(numbers).map(example).to_iter_dataset(options)
+        for inputs, labels in examples.batch(size):
             yield Examples(inputs, np.asarray(labels, np.int32))
