@@ -1,7 +1,7 @@
 """Several processes of one run, on one host or on many: who writes, and what they agree on.
 
-Each process runs the same program and holds a part of every sharded array. All read the same data
-and the same run folder; the first alone writes records and speaks.
+Each process runs the same program, holds a part of every sharded array and reads its part of every
+batch. All see the same run folder; the first alone writes records and speaks.
 """
 
 import jax
