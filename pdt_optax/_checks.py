@@ -84,6 +84,10 @@ def check_passed(name: str, value: Any, example: str) -> None:
 
 def scalar(name: str, value: Any) -> jax.Array:
     """As float32; raises ValueError unless it is a scalar."""
+    if not jax.tree_util.all_leaves([value]):
+        raise ValueError(
+            f"`{name}` must be a scalar, without auxiliary data; got {jax.tree.structure(value)}."
+        )
     value = jnp.asarray(value, jnp.float32)
     if value.shape:
         raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")

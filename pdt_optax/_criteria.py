@@ -25,11 +25,11 @@ class Proposal(NamedTuple):
       move: the optimizer's own move ``d = w_opt(t) - w(t-1)``, an array of the
         leaf's shape, float32 or float64.
       path: the predicted displacements from ``w(t-1)``, arrays like `move`:
-        ``(D_1, .., D_tau)``, one for each snapshot; of a verified candidate at
-        evenly spaced points up to ``D_tau``.
+        ``(D_1, .., D_tau)``, one for each snapshot; of a verified candidate, and
+        of an adaptive horizon, at evenly spaced points up to ``D_tau``.
       horizon: float32 scalar, ``tau``.
       event: int32 scalar, the number of predictions made before this one.
-      leaf: position of the leaf among the floating-point leaves.
+      leaf: position of the leaf among those that take part.
     """
 
     move: jax.Array
@@ -123,7 +123,8 @@ def random_mask(ratio: float, key: jax.Array) -> Criterion:
 
     Args:
       ratio: probability of acceptance, in [0, 1].
-      key: random key; folded with the event and the leaf.
+      key: random key; folded with the event and the leaf. Inside :func:`jax.shard_map` all
+        devices draw the same.
 
     Returns:
       A criterion.

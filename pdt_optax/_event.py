@@ -111,9 +111,11 @@ def merge(
       The updates; which coordinates jump, like them; how many of each leaf, int32 ``(L,)``.
     """
     merged = _merged(event, candidates, index)
-    accepted = _sums.over_leaves(
+    accepted = _sums.over_groups(
         lambda column: [_jumped(*column).astype(jnp.int32)],
         list(map(list, zip(event.updates, merged, strict=True))),
+        list(range(len(merged))),
+        len(merged),
         event.axis_name,
     )
     return merged, list(map(_jumped, event.updates, merged)), accepted[:, 0]
@@ -168,12 +170,14 @@ def verified_merge(
 
 def are_finite(leaves: list[jax.Array], axis_name: AxisName) -> jax.Array:
     """Whether every coordinate is; from one sum."""
-    counts = _sums.over_leaves(
+    counts = _sums.over_groups(
         lambda column: [(~jnp.isfinite(column[0])).astype(jnp.int32)],
         [[leaf] for leaf in leaves],
+        [0] * len(leaves),
+        1,
         axis_name,
     )
-    return (counts == 0).all()
+    return counts[0, 0] == 0
 
 
 def move(weight: jax.Array, update: jax.Array, anchor: jax.Array) -> jax.Array:

@@ -115,8 +115,9 @@ def snapshot(leaf: Any) -> jax.Array:
 
 
 def no_increment(leaf: Any, dtype: Any) -> jax.Array:
-    """An increment of zero, by default in the dtype of the leaf."""
-    return jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf))
+    """An increment of zero, by default in the dtype of the leaf, or in bfloat16 for eight bits."""
+    own = leaf_dtype(leaf)
+    return jnp.zeros_like(leaf, dtype=dtype or (own if own.itemsize > 1 else jnp.bfloat16))
 
 
 def no_scales(leaf: Any) -> jax.Array:
@@ -153,11 +154,23 @@ def gram(
         return [of_leaf[i] * of_leaf[j] for i, j in zip(row, col, strict=True)]
 
     member = np.arange(num_groups)[:, None] == np.asarray(groups)
-    of_leaves = _sums.over_leaves(products, columns, axis_name).astype(dtype)
-    sums = jnp.stack([of_leaves[np.flatnonzero(leaves)].sum(axis=0) for leaves in member])
+    sums = _sums.over_groups(products, columns, groups, num_groups, axis_name).astype(dtype)
     matrix = jnp.zeros((num_groups, size, size), dtype)
     matrix = matrix.at[:, row, col].set(sums).at[:, col, row].set(sums)
     sizes = member @ np.asarray(_sums.leaf_sizes([c[-1] for c in columns], axis_name), float)
+    return Gram(matrix, jnp.asarray(sizes, dtype))
+
+
+def gram_of_many(columns: list[_Leaves], groups: list[int], num_groups: int) -> Gram:
+    """As :func:`gram`, slower to run but quick to compile however many arrays a leaf has."""
+    dtype = compute_dtype(*(column[-1] for column in columns))
+    size = len(columns[0])
+    matrix, sizes = jnp.zeros((num_groups, size, size), dtype), np.zeros(num_groups)
+    for column, group in zip(columns, groups, strict=True):
+        rows = jnp.stack([array.reshape(-1) for array in column])
+        products = jnp.matmul(rows, rows.T, precision="highest")
+        matrix = matrix.at[group].add(products.astype(dtype))
+        sizes[group] += column[-1].size
     return Gram(matrix, jnp.asarray(sizes, dtype))
 
 

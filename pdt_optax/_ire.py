@@ -66,7 +66,7 @@ def scale_by_ire(
     but decoupled weight decay is part of the step and is enlarged with it. With
     :math:`\kappa = 0` and during the warm-up the updates pass bit for bit.
 
-    An estimate that is not finite, or zero everywhere, is dropped: the mask stays.
+    An estimate that is not finite, or zero everywhere, is dropped: mask and average stay.
 
     Args:
       kappa: :math:`\kappa \ge 0`, a number or a schedule over the update calls.
@@ -145,7 +145,8 @@ def scale_by_ire(
     def members(params):
         """For each group the positions of its leaves among the floating-point ones."""
         labels, num_groups = _leaves.groups(scope, params)
-        leaves = zip(jax.tree.leaves(params), _kept(mask, params), strict=True)
+        chosen = _leaves.booleans("mask", True if mask is None else mask, params)
+        leaves = zip(jax.tree.leaves(params), jax.tree.leaves(chosen), strict=True)
         counted = [kept and np.prod(np.shape(p)) > 0 for p, kept in leaves if _leaves.is_float(p)]
         groups = [
             [i for i, label in enumerate(labels) if label == group and counted[i]]
@@ -174,6 +175,7 @@ def scale_by_ire(
         )
         curvature = _curvature_leaves(found, params)
         flat, averages = floats.of(state.flat), floats.of(state.curvature) if beta else []
+        estimates = list(map(jnp.abs, curvature))
         if beta:
             pairs = zip(averages, curvature, strict=True)
             curvature = [beta * old + (1 - beta) * new for old, new in pairs]
@@ -186,7 +188,7 @@ def scale_by_ire(
         )
         usable = []
         for threshold, group in zip(thresholds, groups, strict=True):
-            good = _usable([magnitudes[i] for i in group])
+            good = _usable([estimates[i] for i in group])
             usable.append(good)
             for i in group:
                 flat[i] = jnp.where(good, magnitudes[i] <= threshold, flat[i])
@@ -202,7 +204,7 @@ def scale_by_ire(
 
     def update_fn(updates, state, params=None, **extra_args):
         check_passed("params", params, "params")
-        _leaves.check_structure("updates", updates, params, "`params`")
+        _leaves.check_shapes("updates", updates, params)
         _leaves.check_structure("params", params, state.flat, "those given to `init`")
         floats = _leaves.FloatLeaves(params)
         if members(params):
@@ -250,22 +252,6 @@ def _usable(magnitudes: list[jax.Array]) -> jax.Array:
 
 
 def _curvature_leaves(curvature: Any, params: Any) -> list[jax.Array]:
-    _leaves.check_structure("curvature", curvature, params, "`params`")
+    _leaves.check_shapes("curvature", curvature, params)
     floats = _leaves.FloatLeaves(params)
-    leaves = [leaf.astype(jnp.float32) for leaf in floats.of(curvature)]
-    for leaf, param in zip(leaves, floats.of(params), strict=True):
-        if leaf.shape != param.shape:
-            raise ValueError(
-                f"`curvature` must have the shapes of `params`, here {param.shape}; "
-                f"got {leaf.shape}."
-            )
-    return leaves
-
-
-def _kept(mask: Any, params: Any) -> list[bool]:
-    """The mask's boolean for each leaf."""
-    tree = True if mask is None else mask(params) if callable(mask) else mask
-    try:
-        return jax.tree.leaves(jax.tree.broadcast(tree, params))
-    except ValueError as error:
-        raise ValueError(f"`mask` must fit the parameters, got {tree!r}: {error}") from None
+    return [leaf.astype(jnp.float32) for leaf in floats.of(curvature)]

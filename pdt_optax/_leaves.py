@@ -70,21 +70,21 @@ def float_tree(make: Callable[[Any], Any], params: Any, left_out: Any = False) -
     return jax.tree.map(made, params, jax.tree.broadcast(left_out, params))
 
 
-def left_out(exclude: Any, params: Any) -> Any:
+def booleans(name: str, given: Any, params: Any) -> Any:
     """A tree of booleans like the parameters, from a prefix of it or a function that gives one."""
     if not jax.tree.leaves(params):
         return params
-    tree = exclude(params) if callable(exclude) else exclude
+    tree = given(params) if callable(given) else given
     try:
-        booleans = jax.tree.broadcast(tree, params)
+        whole = jax.tree.broadcast(tree, params)
     except ValueError as error:
         raise ValueError(
-            f"`exclude` must fit the tree of the parameters, got {tree!r}: {error}"
+            f"`{name}` must fit the tree of the parameters, got {tree!r}: {error}"
         ) from None
-    for value in jax.tree.leaves(booleans):
+    for value in jax.tree.leaves(whole):
         if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"`exclude` must hold booleans, got {value!r}.")
-    return booleans
+            raise ValueError(f"`{name}` must hold booleans, got {value!r}.")
+    return whole
 
 
 def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
@@ -96,6 +96,17 @@ def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
         )
 
 
+def check_shapes(name: str, tree: Any, params: Any) -> None:
+    """Raises ValueError unless `tree` has the structure and the shapes of the parameters."""
+    check_structure(name, tree, params, "`params`")
+    for leaf, param in zip(jax.tree.leaves(tree), jax.tree.leaves(params), strict=True):
+        if np.shape(leaf) != np.shape(param):
+            raise ValueError(
+                f"`{name}` must have the shapes of `params`, here {np.shape(param)}; "
+                f"got {np.shape(leaf)}."
+            )
+
+
 def check_real(params: Any) -> None:
     """Raises ValueError if a leaf is complex."""
     for path, leaf in jax.tree.leaves_with_path(params):
@@ -103,7 +114,8 @@ def check_real(params: Any) -> None:
             raise ValueError(
                 f"`params` must be real, got {leaf_dtype(leaf)} at "
                 f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
-                "as leaves of their own, as optax.contrib.split_real_and_imaginary does."
+                "as leaves of their own, as optax.contrib.split_real_and_imaginary does, which "
+                "however passes no extra arguments on, as `verify` and `rollback` need."
             )
 
 

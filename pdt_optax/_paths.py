@@ -128,7 +128,7 @@ def _coefficients(
     held: History, groups: tuple[int, ...], num_groups: int, predictor: Predictor, horizon: int
 ) -> jax.Array:
     """Coefficients of the displacements of each group, ``(G, horizon, h)``."""
-    gram = _history.gram(held.basis(), list(groups), num_groups)
+    gram = _history.gram_of_many(held.basis(), list(groups), num_groups)
     return jax.vmap(lambda gram: predictor(gram, horizon))(gram)
 
 

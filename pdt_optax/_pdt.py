@@ -71,7 +71,8 @@ def pdt(
 
     The state holds `history` arrays for each parameter, or ``rank + 1`` of a streaming
     history, sharded like it, and one more with `rollback`. The update is not
-    reverse-mode differentiable.
+    reverse-mode differentiable. Call it under :func:`jax.jit`: outside of it every call
+    compiles anew, which takes seconds.
 
     Args:
       snapshot_every: optimizer steps in a snapshot period, the unit of time of
@@ -99,10 +100,10 @@ def pdt(
         ``'leaf'`` each its own, or a tree of labels (a prefix of the parameters'
         tree) or a function from parameters to it, as in
         :func:`optax.multi_transform`.
-      history_dtype: dtype of the stored increments: None for that of the parameters,
-        a floating dtype, or ``'int8'``. Numbers of eight bits, ``'float8_e4m3fn'``
-        too, get a scale for each block of at most 256 along the last axis. The newest
-        snapshot is kept in the parameters' dtype.
+      history_dtype: dtype of the stored increments: None for that of the parameters
+        (bfloat16 for those of eight bits), a floating dtype, or ``'int8'``. Numbers of
+        eight bits, ``'float8_e4m3fn'`` too, get a scale for each block of at most 256
+        along the last axis. The newest snapshot is kept in the parameters' dtype.
       exclude: leaves that take no part: a tree of booleans (a prefix of the
         parameters' tree) or a function from parameters to it. Their updates pass
         untouched, no history of them is kept, and `rollback` does not restore them.
@@ -277,10 +278,10 @@ def pdt(
             )
         if rollback:
             _checks.check_passed("value", value, "params, value=loss")
-        _leaves.check_structure("updates", updates, params, "`params`")
+        _leaves.check_shapes("updates", updates, params)
         _leaves.check_structure("params", params, state.anchor, "those given to `init`")
         _restore.check_state(state, jax.eval_shape(init_fn, params))
-        left_out = _leaves.left_out(exclude, params)
+        left_out = _leaves.booleans("exclude", exclude, params)
         floats = _leaves.FloatLeaves(params, left_out)
         if not floats:
             return updates, state, own
@@ -300,15 +301,13 @@ def pdt(
         def arrive(updates):
             return list(map(_leaves.apply_update, weights, updates))
 
-        others = jax.tree.map(
-            lambda out, param, update: _leaves.apply_update(param, update) if out else param,
-            left_out,
-            params,
-            updates,
-        )
+        def value_after(moving):
+            def alone(param, update, is_out):
+                own = is_out and _leaves.is_float(param)
+                return _leaves.apply_update(param, update) if own else param
 
-        def value_after(updates):
-            return _checks.scalar("value_fn", value_fn(floats.replace(others, arrive(updates))))
+            others = jax.tree.map(alone, params, updates, left_out)
+            return _checks.scalar("value_fn", value_fn(floats.replace(others, arrive(moving))))
 
         ends = state.pdt_count == snapshot_every - 1
         regrets = jnp.zeros([], bool)
@@ -318,6 +317,7 @@ def pdt(
                 value = jnp.where(_event.are_finite(arrive(moving), axis_name), value, jnp.nan)
             pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
         returns = regrets & rollback
+        pace = pace._replace(value_sum=jnp.where(returns, 0, pace.value_sum))
         predicts = (
             ends
             & ~returns

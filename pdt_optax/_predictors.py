@@ -8,6 +8,7 @@ after ``k`` snapshots is ``D_k = sum_j coefficients[k - 1, j] * B_j`` in the bas
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import math
 
 import jax
@@ -232,19 +233,23 @@ def along(slope: jax.Array, horizon: int) -> jax.Array:
 
 def resolve(predictor: str | Predictor, svd_rank: int | float) -> Predictor:
     """The predictor of that name, or the function itself."""
-    named = {
-        "dmd": lambda: dmd(svd_rank),
-        "affine_dmd": lambda: affine_dmd(svd_rank),
-        "linear": linear,
-        "last_increment": last_increment,
-        "average": average,
-    }
-    if isinstance(predictor, str) and predictor in named:
-        return named[predictor]()
+    if isinstance(predictor, str) and predictor in _NAMES:
+        return _named(predictor, svd_rank)
     check_is_called("predictor", predictor, (dmd, affine_dmd, linear, last_increment, average))
     if not callable(predictor):
         raise ValueError(
-            f"`predictor` must be one of {', '.join(map(repr, named))}, or a function "
+            f"`predictor` must be one of {', '.join(map(repr, _NAMES))}, or a function "
             f"(gram, horizon) -> coefficients; got {predictor!r}."
         )
     return predictor
+
+
+_NAMES = ("dmd", "affine_dmd", "linear", "last_increment", "average")
+
+
+@functools.cache  # The same function each time, for which jit compiles once.
+def _named(name: str, svd_rank: int | float) -> Predictor:
+    plain = {"linear": linear, "last_increment": last_increment, "average": average}
+    if name in plain:
+        return plain[name]()
+    return dmd(svd_rank) if name == "dmd" else affine_dmd(svd_rank)

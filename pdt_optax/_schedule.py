@@ -14,7 +14,8 @@ class Adaptive:
     r"""Shorter and rarer predictions after bad ones, longer and more frequent after good ones.
 
     A prediction is bad if its error one snapshot ahead, :math:`\|p_1 - w_{opt}\| /
-    \|d\|`, exceeds `max_error` (it is then not made), if ``value`` is passed to
+    \|d\|`, exceeds `max_error` (it is then not made, unless
+    :class:`pdt_optax.Verify` is to judge it), if ``value`` is passed to
     ``update`` and rises over the period after the jump, or, with
     :class:`pdt_optax.Verify`, if no candidate gained. A bad prediction scales the
     horizon by `shrink` and doubles the interval (plus one); a good one scales the
@@ -71,7 +72,7 @@ class Pace(NamedTuple):
       jump_watched: bool, whether the period after a jump is running.
       value_sum: float32, sum of ``value`` over the running period.
       value_before: float32, mean of ``value`` over the last period in which it was
-        finite; inf before the first.
+        finite and not too high after a jump; inf before the first.
       bad_jumps: int32, jumps after which ``value`` rose or was not finite.
     """
 
@@ -116,7 +117,7 @@ class Pace(NamedTuple):
         bad = self.jump_watched & (too_high | ~jnp.isfinite(value))
         return self._replace(
             jump_watched=self.jump_watched & ~ends & ~bad,
-            value_sum=jnp.where(ends | bad, 0, total),
+            value_sum=jnp.where(ends, 0, total),
             value_before=jnp.where(ends & ~bad & jnp.isfinite(mean), mean, self.value_before),
             bad_jumps=self.bad_jumps + bad,
         ), bad

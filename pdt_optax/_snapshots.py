@@ -24,9 +24,9 @@ def snapshots(opt_state: Any) -> list[Any]:
 
     Returns:
       The snapshots held so far, oldest first, at most `history`: trees like the parameters, in
-      float32 or float64. Older ones are as exact as the stored increments are: exact for
-      float32 parameters unless `history_dtype` is narrower. Leaves that are not
-      floating-point are False.
+      float32 or float64. Older ones are as exact as the stored increments are, and as the
+      rounding of the newest. Leaves that are not floating-point are False of their shape,
+      excluded ones a single False.
 
     Raises:
       ValueError: if `opt_state` holds no :class:`pdt_optax.PDTState`, or several, or one

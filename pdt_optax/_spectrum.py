@@ -148,7 +148,7 @@ def _models(
     held: History, groups: tuple[int, ...], num_groups: int, predictor: _predictors.DMD
 ) -> _dmd.Fit:
     """The fitted DMD of each group, stacked."""
-    gram = _history.gram(held.basis(), list(groups), num_groups)
+    gram = _history.gram_of_many(held.basis(), list(groups), num_groups)
     return jax.vmap(predictor.fit)(gram)
 
 

@@ -100,7 +100,7 @@ def init(
       A state in which no two fields share a buffer.
     """
     _leaves.check_real(params)
-    left_out = _leaves.left_out(exclude, params)
+    left_out = _leaves.booleans("exclude", exclude, params)
     floats = _leaves.FloatLeaves(params, left_out)
     compute_dtype = _leaves.compute_dtype(*floats.select(jax.tree.leaves(params)))
     num_groups = _leaves.groups(scope, params, floats)[1]

@@ -1,6 +1,6 @@
 """Sums over the coordinates of all leaves, in one collective whatever their shardings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 import functools
 import math
 import operator
@@ -23,8 +23,14 @@ _Terms = Callable[[list[jax.Array]], list[jax.Array]]
 _LONG_ROW, _SHORT_ROW, _LARGE, _LANES = 512, 32, 2**16, 4
 
 
-def over_leaves(terms: _Terms, columns: _Columns, axis_name: AxisName = None) -> jax.Array:
-    """Sums of every leaf over its coordinates, wherever they lie.
+def over_groups(
+    terms: _Terms,
+    columns: _Columns,
+    groups: list[int],
+    num_groups: int,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    """Sums over the coordinates of the leaves of each group, wherever they lie.
 
     XLA would reduce each sharded leaf by itself. Here each device sums what it
     holds of all leaves, and one all-reduce adds these small sums.
@@ -33,34 +39,67 @@ def over_leaves(terms: _Terms, columns: _Columns, axis_name: AxisName = None) ->
       terms: what is summed, element by element: from the arrays of a leaf to arrays
         of its shape.
       columns: the arrays of each leaf.
+      groups: group of each leaf.
+      num_groups: how many groups there are, none of them empty.
       axis_name: axes of an enclosing :func:`jax.shard_map` that divide the leaves.
 
     Returns:
-      The sums for each leaf, shape ``(L, terms)``.
+      The sums for each group, shape ``(num_groups, terms)``.
     """
+
+    def total(parts: list[jax.Array], of_parts: list[int]) -> jax.Array:
+        members = [[] for _ in range(num_groups)]
+        for part, group in zip(parts, of_parts, strict=True):
+            members[group].append(part)
+        return jnp.stack([jnp.stack(some).sum(axis=0) for some in members])
 
     def plain(column: list[jax.Array]) -> jax.Array:
         return jnp.stack([jnp.sum(term) for term in terms(column)])
 
     def whole(columns: _Columns) -> jax.Array:
-        return jnp.stack([plain(column) for column in columns])
+        return total([plain(column) for column in columns], groups)
 
-    def local(column: list[jax.Array]) -> jax.Array:
+    def local(columns: _Columns, whole_axes: list[list[str]]) -> jax.Array:
+        """Of what a device holds; along its whole axes it holds of a leaf what the others hold."""
         one_pass = functools.partial(_in_one_pass, terms)
-        return jax.lax.platform_dependent(column, cpu=one_pass, default=plain)
+        num_terms = len(jax.eval_shape(terms, columns[0]))
+        parts, of_parts = [], []
+        for group, axes, column in _joined(columns, groups, whole_axes):
+            is_worth_it = num_terms > 1 or column[0].size >= _LARGE
+            on_cpu = one_pass if is_worth_it else plain
+            sums = jax.lax.platform_dependent(column, cpu=on_cpu, default=plain)
+            parts.append(_once(sums, axes))
+            of_parts.append(group)
+        return total(parts, of_parts)
 
     if axis_name is not None:
         names = axis_names(axis_name)
-        parts = [_once(local(c), _whole_axes(c, names)) for c in columns]
-        return jax.lax.psum(jnp.stack(parts), names)
+        return jax.lax.psum(local(columns, [_whole_axes(c, names) for c in columns]), names)
     if jax.sharding.get_abstract_mesh().manual_axes:
         return whole(columns)
 
     def anywhere(columns: _Columns) -> jax.Array:
         """The TPU's compiler knows no custom partitioning; it joins the reductions by itself."""
-        return jax.lax.platform_dependent(columns, tpu=whole, default=_partitioned(local, plain))
+        return jax.lax.platform_dependent(columns, tpu=whole, default=_partitioned(local, whole))
 
     return _transformable(whole, anywhere)(columns)
+
+
+def _joined(
+    columns: _Columns, groups: list[int], whole_axes: list[list[str]]
+) -> Iterator[tuple[int, tuple[str, ...], list[jax.Array]]]:
+    """Small leaves that are summed together, end to end: programs of hundreds compile slowly."""
+    buckets: dict[Any, list[list[jax.Array]]] = {}
+    for leaf, (column, group, axes) in enumerate(zip(columns, groups, whole_axes, strict=True)):
+        is_small = column[0].size < _LARGE
+        kind = tuple(array.dtype for array in column) if is_small else leaf
+        buckets.setdefault((group, tuple(axes), kind), []).append(column)
+    for (group, axes, _), some in buckets.items():
+        if len(some) > 1:
+            flat = [[array.reshape(-1) for array in column] for column in some]
+            ends = [jnp.concatenate(arrays) for arrays in zip(*flat, strict=True)]
+            some = [jax.lax.optimization_barrier(ends)]  # Or XLA would search for each element.
+        yield group, axes, some[0]
 
 
 def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
@@ -139,23 +178,24 @@ def _varying(array: jax.Array) -> frozenset[str]:
     return jax.typeof(array).mat.varying
 
 
-def _once(sums: jax.Array, whole_axes: list[str]) -> jax.Array:
+def _once(sums: jax.Array, whole_axes: Iterable[str]) -> jax.Array:
     """The sums on one device along these axes, zero on the others."""
     for name in whole_axes:
         sums = jnp.where(jax.lax.axis_index(name) == 0, sums, jnp.zeros_like(sums))
     return sums
 
 
-def _partitioned(local: Callable[..., jax.Array], plain: Callable[..., jax.Array]) -> Any:
-    """`local` of every leaf, on each device's parts once the compiler knows the shardings.
+def _partitioned(local: Callable[..., jax.Array], whole: Callable[..., jax.Array]) -> Any:
+    """`local`, on each device's parts once the compiler knows the shardings.
 
-    `plain` where explicitly sharded types keep `local` from reshaping them before.
+    `whole` where explicitly sharded types keep `local` from reshaping them before.
     """
 
     @custom_partitioning
     def partitioned(columns):
-        of_leaf = plain if jax.sharding.get_abstract_mesh().explicit_axes else local
-        return jnp.stack([of_leaf(column) for column in columns])
+        if jax.sharding.get_abstract_mesh().explicit_axes:
+            return whole(columns)
+        return local(columns, [[]] * len(columns))
 
     def partition(mesh, columns, _):
         shardings = [[_even(column[-1], mesh)] * len(column) for column in columns[0]]
@@ -165,12 +205,9 @@ def _partitioned(local: Callable[..., jax.Array], plain: Callable[..., jax.Array
         def sums(columns):
             # The mesh of the program may be the context here, but a part knows no mesh.
             with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
-                parts = [
-                    _once(local(column), [n for n in dividing if n not in axes])
-                    for column, axes in zip(columns, used, strict=True)
-                ]
-                stacked = jnp.stack(parts)
-                return jax.lax.psum(stacked, dividing) if dividing else stacked
+                whole_axes = [[n for n in dividing if n not in axes] for axes in used]
+                sums = local(columns, whole_axes)
+                return jax.lax.psum(sums, dividing) if dividing else sums
 
         return mesh, sums, NamedSharding(mesh, PartitionSpec()), (shardings,)
 

@@ -420,7 +420,7 @@ def test_wrong_parameters():
         fisher(num_chunks=0)
     with pytest.raises(ValueError, match="`params` must be real, got complex64"):
         link().init(jnp.ones(2, jnp.complex64))
-    with pytest.raises(ValueError, match="`mask` must fit the parameters"):
+    with pytest.raises(ValueError, match="`mask` must fit the tree of the parameters"):
         link(mask={"x": True}).init({"a": jnp.ones(2)})
     with pytest.raises(ValueError, match="`params` must be passed to `update`"):
         link().update(jnp.ones(2), link().init(jnp.ones(2)))
