@@ -138,6 +138,11 @@ def test_trees_that_do_not_fit(updates, params, message):
             {"value_fn": lambda params: params},
             r"`value_fn` must be a scalar, .* shape \(2,\)",
         ),
+        (
+            {"verify": pdt_optax.Verify()},
+            {"value_fn": lambda params: (params.sum(), {"logits": params})},
+            "`value_fn` must be a scalar, without auxiliary data",
+        ),
     ],
 )
 def test_values_that_are_not_scalars(options, given, message):

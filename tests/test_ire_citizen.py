@@ -415,6 +415,22 @@ def test_extra_arguments(tx, given, message):
         tx.update(params, tx.init(params), params, **given)
 
 
+def test_estimates_of_zero_leave_the_average_alone():
+    given = pdt_optax.given_curvature()
+    tx = link(warmup_steps=0, update_interval=1, beta=0.5, curvature_fn=given)
+    params = jnp.ones(2)
+    _, state = tx.update(params, tx.init(params), params, curvature=jnp.array([1.0, 2.0]))
+    _, state = tx.update(params, state, params, curvature=jnp.zeros(2))
+    np.testing.assert_array_equal(state.curvature, [0.5, 1.0])
+
+
+def test_map_params_with_a_mask():
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    tx = link(curvature_fn=pdt_optax.given_curvature(), mask={"a": True, "b": False})
+    state = optax.tree.map_params(tx, lambda leaf: leaf + 1, tx.init(params))
+    assert state.flat["b"].shape == (3,)
+
+
 def test_wrong_parameters():
     with pytest.raises(ValueError, match="`num_chunks` must be an int of at least 1, got 0"):
         fisher(num_chunks=0)
@@ -422,6 +438,10 @@ def test_wrong_parameters():
         link().init(jnp.ones(2, jnp.complex64))
     with pytest.raises(ValueError, match="`mask` must fit the tree of the parameters"):
         link(mask={"x": True}).init({"a": jnp.ones(2)})
+    with pytest.raises(ValueError, match="`mask` must hold booleans, got 'no'"):
+        link(mask={"a": "no"}).init({"a": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"`updates` must have the shapes .* got \(\)"):
+        link().update(jnp.ones(()), link().init(jnp.ones(2)), jnp.ones(2))
     with pytest.raises(ValueError, match="`params` must be passed to `update`"):
         link().update(jnp.ones(2), link().init(jnp.ones(2)))
     tx = link(curvature_fn=pdt_optax.given_curvature())

@@ -150,6 +150,16 @@ def test_a_loss_that_was_not_finite_once_does_not_condemn_the_next_jump():
     assert pdt_optax.metrics(states[-1]).predictions == 1
 
 
+def test_a_loss_that_is_not_finite_once_condemns_one_jump_at_most():
+    """The rest of its period says nothing of the next jump."""
+    tx = pdt_optax.pdt(4, interval=0, horizon=1, **LINEAR)
+    values = 1 - 0.001 * np.arange(40.0)
+    for lost, bad in ((None, 0), (17, 1)):
+        given = [np.nan if step == lost else value for step, value in enumerate(values)]
+        _, states = run(tx, [-0.01] * len(given), given)
+        assert pdt_optax.metrics(states[-1]).bad_jumps == bad
+
+
 def test_garbage_predictions_are_survived_with_rollback():
     """Unverified jumps to nowhere: training goes on from before each."""
     inputs = jax.random.normal(jax.random.key(0), (64, 8))

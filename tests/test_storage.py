@@ -122,6 +122,24 @@ def test_excluded_leaves_pass_untouched_and_the_others_as_alone(as_function):
     assert ratios["table"] > 0.9
 
 
+def test_an_excluded_leaf_may_have_a_gradient_that_is_no_number():
+    params = {"table": jnp.ones(2), "rows": jnp.arange(3)}
+    gradient = jax.grad(lambda params: jnp.sum(params["table"] ** 2), allow_int=True)(params)
+    tx = pdt_optax.pdt(1, exclude={"table": False, "rows": True})
+    updates, _ = tx.update(gradient, tx.init(params), params)
+    assert updates["rows"] is gradient["rows"]
+
+
+def test_history_of_parameters_of_eight_bits():
+    params = jnp.linspace(1, 2, 8).astype(jnp.float8_e4m3fn)
+    tx = pdt_optax.pdt(1)
+    moves = jnp.full(8, -0.25).astype(params.dtype)
+    _, state = jax.jit(tx.update)(moves, tx.init(params), params)
+    oldest, newest = pdt_optax.snapshots(state)
+    np.testing.assert_array_equal(oldest, params.astype(jnp.float32))
+    np.testing.assert_allclose(newest, oldest - 0.25, atol=0.0625)
+
+
 def test_value_fn_sees_excluded_leaves_where_the_optimizer_left_them():
     params = {"moving": jnp.ones(3), "out": jnp.ones(3)}
     tx = pdt_optax.pdt(

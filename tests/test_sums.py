@@ -20,6 +20,35 @@ def test_gram_of_a_leaf(shape: tuple[int, ...]):
     assert gram.size[0] == rows.shape[1]
 
 
+def test_gram_of_groups_of_small_and_large_leaves():
+    random = np.random.default_rng(0)
+    columns = [
+        [random.standard_normal(shape).astype(np.float32) + 1 for _ in range(3)] for shape in SHAPES
+    ]
+    columns[3] = [vector.astype(jnp.bfloat16) for vector in columns[3]]
+    groups = [leaf % 2 for leaf in range(len(SHAPES))]
+
+    def vectors(column):
+        return [vector.astype(jnp.float32) for vector in column]
+
+    @jax.jit
+    def grams(columns):
+        fast = _history.gram(columns, groups, 2, vectors=vectors)
+        return fast, _history.gram_of_many(list(map(vectors, columns)), groups, 2)
+
+    for gram in grams(jax.tree.map(jnp.asarray, columns)):
+        for group in range(2):
+            rows = np.concatenate(
+                [
+                    np.stack([vector.reshape(-1).astype(np.float64) for vector in column])
+                    for column in columns[group::2]
+                ],
+                axis=1,
+            )
+            np.testing.assert_allclose(gram.matrix[group], rows @ rows.T, rtol=2e-6, atol=1e-5)
+            assert gram.size[group] == rows.shape[1]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_counts_are_exact(shape: tuple[int, ...]):
     leaf = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
