@@ -363,6 +363,42 @@ def test_arguments(options, message):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batches": [[7], [9]]}, "`batches` must be integers from 0 to 1"),
+        ({"batches": [[0.5], [1.0]]}, "`batches` must be integers from 0 to 1"),
+        ({"origin": np.zeros((3, 2))}, r"`origin` must be \(N, C\) .* got \(3, 2\)"),
+        ({"kernel": []}, "`kernel` must be one or several, got none"),
+    ],
+)
+def test_arguments_of_function_space_sgd(options, message):
+    options = {"kernel": pdt_optax.EmpiricalKernel(np.eye(2))} | options
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.function_space_sgd(
+            outputs=np.zeros((2, 2)),
+            targets=np.array([0, 1]),
+            loss="softmax_cross_entropy",
+            learning_rate=1.0,
+            steps=2,
+            **options,
+        )
+
+
+def test_arguments_of_batches_and_curves():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match=r"`sampling` must be one of .* got 'replacment'"):
+        pdt_optax.sample_batches(key, 4, 2, 1, "replacment")  # pyright: ignore
+    with pytest.raises(ValueError, match="`batch_size` must be an int from 1 to the 4 examples"):
+        pdt_optax.sample_batches(key, 4, 5, 1, "reshuffle")
+    curve = pdt_optax.mse_curve(
+        pdt_optax.EmpiricalKernel(np.eye(2)), np.ones((2, 1)), learning_rate=0.1
+    )
+    for steps in (1.5, -1):
+        with pytest.raises(ValueError, match="`steps` must be integers of at least 0"):
+            curve(steps)
+
+
+@pytest.mark.parametrize(
     ("apply_fn", "params", "data", "loss", "message"),
     [
         (linear, WEIGHTS, (INPUTS[:0], TARGETS[:0]), "mse", "`data` must hold one or more .* none"),

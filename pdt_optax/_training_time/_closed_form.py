@@ -31,8 +31,14 @@ class MSECurve:
     origin: np.ndarray
 
     def __call__(self, steps: Any) -> np.ndarray:
-        """Losses after these numbers of steps, float64 of the same shape."""
+        """Losses after these numbers of steps, float64 of the same shape.
+
+        Raises:
+          ValueError: if they are not integers of at least 0.
+        """
         steps = np.asarray(steps)
+        if not np.issubdtype(steps.dtype, np.integer) or (steps < 0).any():
+            raise ValueError(f"`steps` must be integers of at least 0, got {steps!r}.")
         times, places = np.unique(steps, return_inverse=True)
         residuals = self._closed_form if self.optimizer.constant_rate else self._iterated
         losses = np.array([0.5 * self.scale * np.sum(r**2) for r in residuals(times)])

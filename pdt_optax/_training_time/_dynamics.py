@@ -70,7 +70,16 @@ def sample_batches(
 
     Returns:
       The indices.
+
+    Raises:
+      ValueError: if `batch_size` or `sampling` is none of these.
     """
+    check_sampling(sampling)
+    if not is_int(batch_size, 1) or batch_size > num_examples:
+        raise ValueError(
+            f"`batch_size` must be an int from 1 to the {num_examples} examples, "
+            f"got {batch_size!r}."
+        )
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     if sampling == "replacement":
         return random.integers(num_examples, size=(steps, batch_size), dtype=np.int32)
@@ -78,6 +87,14 @@ def sample_batches(
     epochs = -(-steps // per_epoch)
     orders = [random.permutation(num_examples)[: per_epoch * batch_size] for _ in range(epochs)]
     return np.concatenate(orders).reshape(-1, batch_size)[:steps].astype(np.int32)
+
+
+def check_sampling(sampling: Any) -> None:
+    """Raises ValueError for a way of sampling that is not known."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(
+            f"`sampling` must be one of {', '.join(map(repr, SAMPLINGS))}; got {sampling!r}."
+        )
 
 
 def function_space_sgd(
@@ -152,8 +169,12 @@ def function_space_sgd(
     loss = _losses.resolve(loss)
     outputs = np.asarray(outputs, np.float64)
     kernels = [kernel] if isinstance(kernel, EmpiricalKernel) else list(kernel)
+    if not kernels:
+        raise ValueError("`kernel` must be one or several, got none.")
     for each in kernels:
         check_fit(each, outputs, "outputs")
+    if origin is not None:
+        check_fit(kernels[0], np.asarray(origin), "origin")
     _check_losses(kernel_losses, kernels)
     targets = _losses.resolve_targets(loss, outputs, targets)
     if not is_int(steps, 1):
@@ -162,6 +183,9 @@ def function_space_sgd(
         batches = np.asarray(batches)
         if batches.ndim != 2 or len(batches) != steps or not batches.shape[1]:
             raise ValueError(f"`batches` must be ({steps}, B) indices, got {batches.shape}.")
+        known = np.issubdtype(batches.dtype, np.integer)
+        if not known or batches.min() < 0 or batches.max() >= len(outputs):
+            raise ValueError(f"`batches` must be integers from 0 to {len(outputs) - 1}.")
     zeros = np.zeros_like(outputs)
     double = functools.partial(jnp.asarray, dtype=np.float64)
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):

@@ -9,7 +9,7 @@ import numpy as np
 
 from pdt_optax._checks import is_int, is_number
 from pdt_optax._training_time import _kernel
-from pdt_optax._training_time._dynamics import SAMPLINGS, Sampling
+from pdt_optax._training_time._dynamics import Sampling, check_sampling
 from pdt_optax._training_time._gradients import ApplyFn, Network
 from pdt_optax._training_time._losses import LossFn
 from pdt_optax._training_time._settings import SGD
@@ -47,11 +47,7 @@ class Plan:
                 raise ValueError(
                     f"`{name}` must be an int of at least 1, got {getattr(self, name)!r}."
                 )
-        if self.sampling not in SAMPLINGS:
-            raise ValueError(
-                f"`sampling` must be one of {', '.join(map(repr, SAMPLINGS))}; "
-                f"got {self.sampling!r}."
-            )
+        check_sampling(self.sampling)
         self._check_target()
 
     def _check_target(self) -> None:

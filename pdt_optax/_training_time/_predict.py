@@ -154,6 +154,8 @@ def _gather(data: Any) -> tuple[np.ndarray, np.ndarray]:
         batches = list(data)
         if not batches:
             raise ValueError("`data` must hold one or more examples, got none.")
+        if not all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in batches):
+            raise ValueError("`data` must be a tuple (inputs, targets) or batches of such.")
         data = tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
     inputs, targets = map(np.asarray, data)
     if not inputs.ndim or not len(inputs):
