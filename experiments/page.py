@@ -19,7 +19,7 @@ body {
   margin: 0; color: var(--ink); background: #fff;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
 }
-main { max-width: 1120px; margin: 0 auto; padding: 1.2rem; }
+main { max-width: 1240px; margin: 0 auto; padding: 1.2rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .6rem 0; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .4rem; padding-top: .8rem; }
 h2 { border-top: 1px solid var(--line); }
@@ -125,11 +125,11 @@ def _published(studies: Mapping[str, Runs]) -> str:
 
 
 def _saved(scores: Sequence[Score]) -> str:
-    """Median of the time saved to the base's best train loss."""
+    """Median of the time saved to the base's best train loss, if most get there."""
     if not scores:
         return ""
     median = score.spread((s.loss_reduction for s in scores), float("-inf")).median
-    return "-" if median is None else f"{100 * median:.1f} %"
+    return "never" if median is None else f"{100 * median:.1f} %"
 
 
 def _section(name: str, title: str, runs: Runs) -> str:

@@ -186,7 +186,8 @@ def all_of(*criteria: str | Criterion) -> Criterion:
     """Accepts where every one of `criteria` does.
 
     Args:
-      *criteria: criteria, or names of presets.
+      *criteria: criteria, or names of presets. Of a preset the mask alone is taken, not its
+        `svd_rank`.
 
     Returns:
       A criterion.

@@ -130,7 +130,7 @@ def verified_merge(
     """Merges the furthest of the candidates that gain on the optimizer's own result.
 
     The horizons of a predictor are tried from the nearest up to the first that could
-    not be taken.
+    not be taken; those that `reach` made equal, once.
 
     Args:
       event: the event.
@@ -147,15 +147,19 @@ def verified_merge(
         carry: tuple[jax.Array, jax.Array], index: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
         best, goes_on = carry
-        goes_on |= index % len(candidates.horizons) == 0
+        is_nearest = index % len(candidates.horizons) == 0
+        is_another = is_nearest | (event.horizons[index] > event.horizons[index - 1])
+        goes_on |= is_nearest
+        is_scored = goes_on & is_another
         loss = jax.lax.cond(
-            goes_on,
+            is_scored,
             lambda: value(_merged(event, candidates, index)),
             lambda: jnp.full_like(own, jnp.inf),
         )
         gain = jnp.where(jnp.isfinite(loss), own - loss, -jnp.inf)
         best = jnp.maximum(best, gain)
-        return (best, (gain > 0) & (gain >= gain_share * best)), (gain, goes_on)
+        is_good = (gain > 0) & (gain >= gain_share * best)
+        return (best, jnp.where(is_another, is_good, goes_on)), (gain, is_scored)
 
     first = jnp.full_like(own, -jnp.inf), jnp.zeros([], bool)
     _, (gains, scored) = jax.lax.scan(climb, first, jnp.arange(len(candidates)))

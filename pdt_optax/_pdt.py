@@ -25,6 +25,7 @@ from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event
 from pdt_optax._history import History
 from pdt_optax._once import once_if
+from pdt_optax._predictors import DMD
 from pdt_optax._ring import Ring
 from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._state import PDTState, PredictionReport
@@ -95,7 +96,7 @@ def pdt(
       svd_rank: rank of the DMD with PyDMD's meaning: -1 full, 0 Gavish-Donoho, a
         positive int, or a float in (0, 1) for the energy kept. None takes that
         of the criteria: 0 for ``'reference'`` unless the history is streaming,
-        otherwise -1.
+        otherwise -1. A :func:`pdt_optax.dmd` as `predictor` has its own.
       scope: leaves that share one set of coefficients: ``'global'`` all,
         ``'leaf'`` each its own, or a tree of labels (a prefix of the parameters'
         tree) or a function from parameters to it, as in
@@ -192,6 +193,8 @@ def pdt(
             ("svd_rank", svd_rank),
         ):
             _checks.check_default(name, given, defaults[name].default, "verify")
+    if isinstance(predictor, DMD):
+        _checks.check_default("svd_rank", svd_rank, None, "predictor")
     _checks.check_optional("adaptive", adaptive, Adaptive)
     _storage.check_dtype("history_dtype", history_dtype)
     _sums.check_axis_name("axis_name", axis_name)

@@ -50,6 +50,10 @@ import pdt_optax
                 "svd_rank": 2,
             }.items()
         ],
+        (
+            {"predictor": pdt_optax.dmd(2), "svd_rank": 2},
+            "`svd_rank` must be left out where `predictor` is given, which has its own; got 2",
+        ),
         ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
         ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
         ({"value_tolerance": "a"}, "`value_tolerance` must be at least 0, got 'a'"),

@@ -216,6 +216,28 @@ def test_verified_jumps_that_never_gain_become_rare():
     assert calls == [36 * 3, len([5, 7, 11, 19, 27, 35]) * 3]
 
 
+@pytest.mark.parametrize(
+    ("horizons", "reach", "calls", "jump"),
+    [((2, 5, 20), 20.0, 4, 20), ((2, 5, 20), 3.0, 3, 3), ((2, 2, 5), 5.0, 3, 5)],
+)
+def test_equal_horizons_are_scored_once(horizons, reach, calls, jump):
+    """Moves of 0.5 from 1, and the loss falls for ever."""
+    verify = pdt_optax.Verify(horizons, predictors=("linear",))
+    tx = pdt_optax.pdt(
+        1, history=3, start=3, interval=0, adaptive=pdt_optax.Adaptive(), verify=verify
+    )
+    update = jax.jit(functools.partial(tx.update, value_fn=lambda params: -jnp.sum(params)))
+    params = jnp.ones(4)
+    state = tx.init(params)
+    for step in range(3):
+        if step == 2:
+            state = state._replace(pace=state.pace._replace(jump_horizon=jnp.float32(reach)))
+        updates, state = update(jnp.full(4, 0.5), state, params)
+        params = optax.apply_updates(params, updates)
+    assert pdt_optax.metrics(state).value_calls == calls
+    np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * jump), rtol=1e-6)
+
+
 def test_state_keeps_its_type_with_everything_on():
     tx = pdt_optax.pdt(
         2, interval=0, rollback=True, adaptive=pdt_optax.Adaptive(), verify=pdt_optax.Verify()
