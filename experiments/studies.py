@@ -52,7 +52,7 @@ _TUNED = {
     "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
     "vit_adamw": (
         "0.005",
-        "0,100,200",
+        _SEEDS,
         19,
         ("--pdt_criteria=", "--pdt_scope=leaf", f"--pdt_vary={_DTYPES}"),
     ),
