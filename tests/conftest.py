@@ -1,4 +1,8 @@
-"""Rank promotion is an error everywhere; eight CPU devices for the tests of sharding."""
+"""Rank promotion is an error everywhere; eight CPU devices for the tests of sharding.
+
+Most programs here run for less time than they compile, so they are compiled quickly. Tests of
+numbers and of memory see what users get.
+"""
 
 import os
 
@@ -8,9 +12,13 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 
+QUICKLY = "jax_disable_most_optimizations"
+AS_FOR_USERS = {"test_bench", "test_fuzz", "test_memory", "test_pdt", "test_storage", "test_sums"}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """What one module has compiled the next need not; workers do not share half-written files."""
+    os.environ[QUICKLY.upper()] = "1"  # For programs that the tests start.
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(f"jax-{worker}")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -18,7 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _fresh_caches():
+def _fresh_caches(request: pytest.FixtureRequest):
     """Compiled programs hold memory maps, of which a process has only so many."""
+    jax.config.update(QUICKLY, request.module.__name__ not in AS_FOR_USERS)
     yield
     jax.clear_caches()
