@@ -58,7 +58,12 @@ def exponent(rows: Iterable[Mapping[str, Any]], least: int = 10**6) -> float:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Both tables, as Markdown."""
+    """That of the events and, if steps were timed, that of the steps, as Markdown."""
+    steps, epochs = ({r["of"]: r for r in rows if r["kind"] == kind} for kind in ("step", "epoch"))
+    return "\n\n".join([_event_table(rows), *([_step_table(steps, epochs)] if steps else [])])
+
+
+def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "| N | event, ms | h = 10 / h = 5 | step with a snapshot, ms | event / copy "
         "| event / copy in place | textbook / event: torch | JAX | PyDMD |",
@@ -77,13 +82,17 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             known = f"textbook, {name}" in row["seconds"]
             cells.append(f"{ratio(row, f'textbook, {name}', EVENT):.0f}" if known else "-")
         lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
+    return "\n".join(lines)
+
+
+def _step_table(
+    steps: Mapping[str, Mapping[str, Any]], epochs: Mapping[str, Mapping[str, Any]]
+) -> str:
+    lines = [
         "| model | ordinary step without PDT, ms | with / without | two epochs, s | with / without "
         "| verified / without |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    steps, epochs = ({r["of"]: r for r in rows if r["kind"] == kind} for kind in ("step", "epoch"))
     for model, step in steps.items():
         cells = [
             model,
