@@ -31,13 +31,14 @@ _COLORS = {
 def medians(row: Mapping[str, Any]) -> dict[str, float]:
     """Median seconds of each program of a comparison.
 
-    Of an event what it adds to the step that takes a snapshot; of a copy those of 13 arrays.
+    Of an event what it adds to the step that takes a snapshot, in the rounds that timed both; of a
+    copy those of 13 arrays.
     """
     seconds = row["seconds"]
     found = {}
     for name, rounds in seconds.items():
         if name.startswith("event"):
-            rounds = [a - b for a, b in zip(rounds, seconds[SNAPSHOT], strict=True)]
+            rounds = [a - b for a, b in zip(rounds, seconds[SNAPSHOT], strict=False)]
         found[name] = statistics.median(rounds) * (COPY_SCALE if name.startswith("copy") else 1)
     return found
 
@@ -46,7 +47,7 @@ def ratio(row: Mapping[str, Any], name: str, to: str) -> float:
     """Of an event the ratio of medians; of steps and epochs the median over rounds of ratios."""
     if row["kind"] == "event":
         return medians(row)[name] / medians(row)[to]
-    pairs = zip(row["seconds"][name], row["seconds"][to], strict=True)
+    pairs = zip(row["seconds"][name], row["seconds"][to], strict=False)
     return statistics.median(a / b for a, b in pairs)
 
 
