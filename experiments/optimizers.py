@@ -45,15 +45,23 @@ OPTIMIZERS: Mapping[str, Callable[[Settings], optax.GradientTransformation]] = {
 WITHOUT_MOMENTUM = ("sgd", "rmsprop", "shampoo")
 
 
-def _cosine(learning_rate: float, steps: int, minimum: float, warmup: int) -> optax.Schedule:
+def _cosine(
+    learning_rate: float, steps: int, minimum: float, warmup: int, restart: int
+) -> optax.Schedule:
+    if restart:
+        first = _cosine(learning_rate, restart, minimum, warmup, 0)
+        return optax.join_schedules(
+            [first, _cosine(10 * minimum, steps - restart, minimum, 0, 0)], [restart]
+        )
     if warmup:
-        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps, minimum)
+        lowest = 0.1 * learning_rate
+        return optax.warmup_cosine_decay_schedule(lowest, learning_rate, warmup, steps, minimum)
     return optax.cosine_decay_schedule(learning_rate, steps, alpha=minimum / learning_rate)
 
 
-# (learning rate, number of steps of the run, minimum, steps of which the rate rises) -> learning
-# rate of each step.
-SCHEDULES: Mapping[str, Callable[[float, int, float, int], optax.Schedule]] = {
+# (learning rate, number of steps of the run, minimum, steps of which the rate rises, step from
+# which it falls anew) -> learning rate of each step.
+SCHEDULES: Mapping[str, Callable[[float, int, float, int, int], optax.Schedule]] = {
     "constant": lambda learning_rate, *_: optax.constant_schedule(learning_rate),
     "cosine": _cosine,
 }

@@ -1,8 +1,7 @@
 """The studies with the settings of Wang et al. (2026), for accelerators.
 
 From the configurations that the authors released. Where they leave a grid open the values are ours,
-and so are Shampoo's, whose updates here are as long as those of SGD; the second stage of their
-ImageNet schedules is missing.
+and so are Shampoo's, whose updates here are as long as those of SGD.
 """
 
 from collections.abc import Mapping
@@ -59,6 +58,7 @@ PUBLISHED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "--weight_decay=1e-4",
             "--batch_size=1800",
             "--epochs=300",
+            "--restart_epoch=200",
             "--pdt_adaptive",
         ),
         "vit_base": (

@@ -41,7 +41,14 @@ MINIMUM_RATE = flags.DEFINE_float(
 WARMUP_EPOCHS = flags.DEFINE_integer(
     "warmup_epochs",
     0,
-    "Passes over which --schedule=cosine rises from zero, a part of --epochs.",
+    "Passes over which --schedule=cosine rises from a tenth, a part of --epochs.",
+    lower_bound=0,
+)
+RESTART_EPOCH = flags.DEFINE_integer(
+    "restart_epoch",
+    0,
+    "Pass from which --schedule=cosine falls a second time, from ten times "
+    "--minimum_learning_rate; 0 for none.",
     lower_bound=0,
 )
 MOMENTUM = flags.DEFINE_float(
@@ -177,6 +184,15 @@ def check(has_pdt: bool) -> None:
         SCHEDULE.value == "constant" or WARMUP_EPOCHS.value >= EPOCHS.value
     ):
         sys.exit("flag --warmup_epochs: needs --schedule=cosine and more --epochs.")
+    if RESTART_EPOCH.value and not (
+        MINIMUM_RATE.value
+        and SCHEDULE.value == "cosine"
+        and WARMUP_EPOCHS.value < RESTART_EPOCH.value < EPOCHS.value
+    ):
+        sys.exit(
+            "flag --restart_epoch: needs --schedule=cosine, a --minimum_learning_rate, fewer "
+            "--warmup_epochs and more --epochs."
+        )
     for name in CONTROL_NAMES.value:
         optimizers = CONTROLS[name].optimizers
         if optimizers and OPTIMIZER.value not in optimizers:

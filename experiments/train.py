@@ -169,9 +169,12 @@ def _arms(workload: workloads.Workload) -> list[Arm]:
 
 
 def _settings(learning_rate: float, steps: int) -> Settings:
-    warmup = steps * run_flags.WARMUP_EPOCHS.value // EPOCHS.value
+    warmup, restart = (
+        steps * flag.value // EPOCHS.value
+        for flag in (run_flags.WARMUP_EPOCHS, run_flags.RESTART_EPOCH)
+    )
     schedule = SCHEDULES[run_flags.SCHEDULE.value](
-        learning_rate, steps, run_flags.MINIMUM_RATE.value, warmup
+        learning_rate, steps, run_flags.MINIMUM_RATE.value, warmup, restart
     )
     return Settings(schedule, run_flags.MOMENTUM.value, run_flags.WEIGHT_DECAY.value)
 

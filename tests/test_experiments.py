@@ -106,7 +106,7 @@ def test_an_epoch_visits_no_example_twice():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers_descend_in_place(optimizer: str, schedule: str):
-    settings = Settings(SCHEDULES[schedule](0.05, 20, 0.01, 2), momentum=0.9, weight_decay=0.01)
+    settings = Settings(SCHEDULES[schedule](0.05, 20, 0.01, 2, 0), momentum=0.9, weight_decay=0.01)
     tx = OPTIMIZERS[optimizer](settings)
     params: Any = {"w": jnp.ones(3)}
     state = tx.init(params)
@@ -122,19 +122,27 @@ def test_optimizers_descend_in_place(optimizer: str, schedule: str):
 
 
 def test_cosine_ends_at_the_minimum():
-    rate = SCHEDULES["cosine"](0.1, 100, 0.001, 0)
+    rate = SCHEDULES["cosine"](0.1, 100, 0.001, 0, 0)
     np.testing.assert_allclose([rate(0), rate(50), rate(100)], [0.1, 0.0505, 0.001], rtol=1e-5)
 
 
 def test_a_cosine_rises_before_it_falls():
-    rate = SCHEDULES["cosine"](0.1, 100, 0.001, 20)
+    rate = SCHEDULES["cosine"](0.1, 100, 0.001, 20, 0)
     places = [rate(step) for step in (0, 10, 20, 60, 100)]
-    np.testing.assert_allclose(places, [0, 0.05, 0.1, 0.0505, 0.001], rtol=1e-5)
+    np.testing.assert_allclose(places, [0.01, 0.055, 0.1, 0.0505, 0.001], rtol=1e-5)
+
+
+def test_a_cosine_falls_a_second_time_from_ten_times_the_minimum():
+    rate = SCHEDULES["cosine"](0.1, 300, 0.001, 20, 100)
+    places = [rate(step) for step in (20, 60, 99, 100, 200, 300)]
+    last_of_first = 0.001 + 0.099 * (1 + np.cos(np.pi * 79 / 80)) / 2
+    expected = [0.1, 0.0505, last_of_first, 0.01, 0.0055, 0.001]
+    np.testing.assert_allclose(places, expected, rtol=1e-5)
 
 
 def test_weight_decay_is_an_l2_term_of_sgd():
     tx = OPTIMIZERS["sgd"](
-        Settings(SCHEDULES["constant"](0.5, 1, 0.0, 0), momentum=0, weight_decay=0.1)
+        Settings(SCHEDULES["constant"](0.5, 1, 0.0, 0, 0), momentum=0, weight_decay=0.1)
     )
     params = {"w": np.full(2, 3, np.float32)}
     updates: Any = tx.update({"w": np.ones(2, np.float32)}, tx.init(params), params)[0]
@@ -535,6 +543,7 @@ def test_a_bad_flag_is_named(argument: str, message: str):
         (("--pdt", "--pdt_reset_momentum"), "--optimizer=sgd has no momentum"),
         (("--epochs=5", "--short_epochs=5"), "--short_epochs=5: must be below --epochs=5"),
         ("--warmup_epochs=3", "--warmup_epochs: needs --schedule=cosine"),
+        ("--restart_epoch=3", "--restart_epoch: needs --schedule=cosine"),
         ("--batch_size=5000", "flag --batch_size=5000: is larger than the train split"),
         ("--run_dir=/dev/null/run", "flag --run_dir: .*Not a directory"),
         ("--num_processes=2", "flag --coordinator: must be given"),
