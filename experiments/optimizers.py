@@ -50,9 +50,8 @@ def _cosine(
 ) -> optax.Schedule:
     if restart:
         first = _cosine(learning_rate, restart, minimum, warmup, 0)
-        return optax.join_schedules(
-            [first, _cosine(10 * minimum, steps - restart, minimum, 0, 0)], [restart]
-        )
+        second = optax.cosine_decay_schedule(10 * minimum, steps - restart, alpha=0.1)
+        return optax.join_schedules([first, second], [restart])
     if warmup:
         lowest = 0.1 * learning_rate
         return optax.warmup_cosine_decay_schedule(lowest, learning_rate, warmup, steps, minimum)

@@ -25,7 +25,6 @@ from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event
 from pdt_optax._history import History
 from pdt_optax._once import once_if
-from pdt_optax._predictors import DMD
 from pdt_optax._ring import Ring
 from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._state import PDTState, PredictionReport
@@ -193,7 +192,7 @@ def pdt(
             ("svd_rank", svd_rank),
         ):
             _checks.check_default(name, given, defaults[name].default, "verify")
-    if isinstance(predictor, DMD):
+    if isinstance(predictor, _predictors.DMD):
         _checks.check_default("svd_rank", svd_rank, None, "predictor")
     _checks.check_optional("adaptive", adaptive, Adaptive)
     _storage.check_dtype("history_dtype", history_dtype)

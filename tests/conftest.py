@@ -27,7 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _fresh_caches(request: pytest.FixtureRequest):
-    """Compiled programs hold memory maps, of which a process has only so many."""
+    """Compiled programs hold memory maps, of which a process has only so many.
+
+    Those of a module are compiled all in the same way.
+    """
     jax.config.update(QUICKLY, request.module.__name__ not in AS_FOR_USERS)
     yield
     jax.clear_caches()

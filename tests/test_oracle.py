@@ -24,7 +24,6 @@ PREDICTION_TOLERANCE = {"float64": 1e-6, "float32": 2e-2}
 BOUNDARY_WIDTH = {"float64": 1e-6, "float32": 1e-3}
 MAX_BOUNDARY_FRACTION = {"float64": 1e-3, "float32": 6e-2}
 EIGENVALUE_TOLERANCE = {"float64": 1e-6, "float32": 1e-2}
-FAST_COMPILATION = {"xla_backend_optimization_level": 0}
 
 RANKS = (-1, 0, 1, 2, 3, 0.9999)
 LABELS = {
@@ -210,7 +209,7 @@ def event_update(dtype: str, predictor: str, svd_rank: float, scope: str) -> Any
         updates, state = tx.update(updates, state, params)
         return updates, state, pdt_optax.metrics(state)
 
-    return jax.jit(update, compiler_options=FAST_COMPILATION)
+    return jax.jit(update)
 
 
 def repeat_events(
@@ -333,9 +332,7 @@ def test_oracle_path_is_the_evolution_of_pydmd_modes(svd_rank, exact):
 
 @functools.cache
 def compiled(predictor: str, **options: Any) -> Any:
-    return jax.jit(
-        PREDICTORS[predictor](**options), static_argnums=1, compiler_options=FAST_COMPILATION
-    )
+    return jax.jit(PREDICTORS[predictor](**options), static_argnums=1)
 
 
 def gram_path(event: Period, predictor: Any, dtype: str) -> np.ndarray:
@@ -561,7 +558,7 @@ def toy_trajectory(**options: Any) -> list[np.ndarray]:
     """Weights of PDT on gradient descent until the toy loss is at most 0.1."""
     with precision("float64"):
         tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(snapshot_every=1, **options))
-        update = jax.jit(tx.update, compiler_options=FAST_COMPILATION)
+        update = jax.jit(tx.update)
         params = jnp.asarray(oracle.TOY_START)
         state = tx.init(params)
         trajectory = [np.asarray(params)]

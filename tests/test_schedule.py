@@ -59,17 +59,24 @@ def test_predictions_that_are_always_off_become_rare_and_change_nothing():
     assert pdt_optax.metrics(states[-1]).jump_horizon == 1
 
 
-@pytest.mark.parametrize(("reach", "expected"), [(5.0, 5.0), (2.5, 2.5), (1.0, 1.0)])
-def test_jump_reaches_as_far_as_the_present_horizon(reach, expected):
-    """Constant moves of 0.5 from 1: the line through three snapshots has that slope."""
-    tx = pdt_optax.pdt(1, adaptive=pdt_optax.Adaptive(), interval=0, **LINEAR)
+def three_moves(tx, reach, **extra):
+    """Moves of 0.5 from 1, the third of which may jump `reach` snapshots; parameters and state."""
     params = jnp.ones(4)
     state = tx.init(params)
+    update = jax.jit(functools.partial(tx.update, **extra))
     for step in range(3):
         if step == 2:
             state = state._replace(pace=state.pace._replace(jump_horizon=jnp.float32(reach)))
-        updates, state = jax.jit(tx.update)(jnp.full(4, 0.5), state, params)
+        updates, state = update(jnp.full(4, 0.5), state, params)
         params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize(("reach", "expected"), [(5.0, 5.0), (2.5, 2.5), (1.0, 1.0)])
+def test_jump_reaches_as_far_as_the_present_horizon(reach, expected):
+    """The line through three snapshots has the slope of the moves."""
+    tx = pdt_optax.pdt(1, adaptive=pdt_optax.Adaptive(), interval=0, **LINEAR)
+    params, _ = three_moves(tx, reach)
     np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * expected), rtol=1e-6)
 
 
@@ -221,19 +228,12 @@ def test_verified_jumps_that_never_gain_become_rare():
     [((2, 5, 20), 20.0, 4, 20), ((2, 5, 20), 3.0, 3, 3), ((2, 2, 5), 5.0, 3, 5)],
 )
 def test_equal_horizons_are_scored_once(horizons, reach, calls, jump):
-    """Moves of 0.5 from 1, and the loss falls for ever."""
+    """The loss falls for ever."""
     verify = pdt_optax.Verify(horizons, predictors=("linear",))
     tx = pdt_optax.pdt(
         1, history=3, start=3, interval=0, adaptive=pdt_optax.Adaptive(), verify=verify
     )
-    update = jax.jit(functools.partial(tx.update, value_fn=lambda params: -jnp.sum(params)))
-    params = jnp.ones(4)
-    state = tx.init(params)
-    for step in range(3):
-        if step == 2:
-            state = state._replace(pace=state.pace._replace(jump_horizon=jnp.float32(reach)))
-        updates, state = update(jnp.full(4, 0.5), state, params)
-        params = optax.apply_updates(params, updates)
+    params, state = three_moves(tx, reach, value_fn=lambda params: -jnp.sum(params))
     assert pdt_optax.metrics(state).value_calls == calls
     np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * jump), rtol=1e-6)
 
