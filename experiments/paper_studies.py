@@ -22,10 +22,11 @@ _OPTIMIZERS = {
 }
 _RATES = ("0.01", "0.03", "0.1")
 _BATCH_SIZES = ("64", "256", "1024")
-_CRITERIA = "--pdt_criteria=paper,bounded,reference,random"
+_CRITERIA = "--pdt_criteria=paper,bounded,reference,random,accept_all"
 _CONTROLS = (
     "--pdt_vary=predictor=linear",
     "--pdt_verify",
+    "--pdt_switching",
     "--controls=latest_average,lookahead,schedule_free",
 )
 # Networks of Table 1, narrow enough for a CPU.
@@ -62,9 +63,8 @@ PAPER_STUDIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "fcn_sgd": (
             *_FCN,
             "--seeds=0,100,200,300,400",
-            f"{_CRITERIA},accept_all",
+            _CRITERIA,
             *_CONTROLS,
-            "--pdt_switching",
             "--short_epochs=34",
             "--retuned_learning_rate=0.3",
         )
