@@ -185,6 +185,8 @@ TITLES: Mapping[str, str] = {
     "ResNet-18 narrow enough for two CPU cores (Table 1 of the paper).",
     "table2": "Base optimizers (Table 2 of the paper).",
     "table3": "Learning without labels: SimSiam (Table 3).",
+    "unmasked": "The networks of Tables 1 and 3 without the mask, and with switching on the "
+    "validation loss in its place.",
     "table4": "Every batch of one class, in random order (Table 4).",
     "table5": "Learning rate and batch size (Table 5).",
     "table6": "A cosine schedule (Table 6).",
