@@ -39,7 +39,7 @@ _WORST_IS_LOW = ("-", -math.inf)
 _COMPARISON = (
     Column(("epochs to", "base's best", "train loss"), "loss_epochs", "g"),
     Column(("seconds to", "base's best", "train loss"), "loss_seconds", ".1f"),
-    Column(("", "time", "saved %"), "loss_reduction", ".0f", 100, _WORST_IS_LOW),
+    Column(("", "time", "saved %"), "loss_reduction", "z.0f", 100, _WORST_IS_LOW),
     Column(("epochs to", "base's best", "val. acc."), "accuracy_epochs", "g"),
     Column(("seconds to", "base's best", "val. acc."), "accuracy_seconds", ".1f"),
 )
@@ -59,7 +59,7 @@ def markdown(scores: Sequence[Score]) -> str:
     return grid(_cells(scores), labels=1)
 
 
-_FLOPS = Column(("", "operations", "saved %"), "flops_reduction", ".0f", 100, _WORST_IS_LOW)
+_FLOPS = Column(("", "operations", "saved %"), "flops_reduction", "z.0f", 100, _WORST_IS_LOW)
 
 
 def rows(runs: Mapping[str, Sequence[Score]]) -> list[list[str]]:

@@ -190,11 +190,11 @@ def train_step(workload: Workload, optimizer: optax.GradientTransformation) -> S
 
 def scored_examples(workload: Workload, arm: Arm, seed: int, number: int) -> Examples:
     """The validation split, or train examples of all classes in the order of epoch 0."""
+    if arm.link and arm.link.scores_on == "validation":
+        return workload.validation()
     dataset = workload.dataset
     if isinstance(dataset, ArrayDataset):
         dataset = dataclasses.replace(dataset, order=ORDERS["shuffled"])
-    if arm.link and arm.link.scores_on == "validation":
-        return next(dataset.split_batches("validation", dataset.size("validation")))
     return next(dataset.epoch_batches(seed, 0, min(number, dataset.size("train"))))
 
 

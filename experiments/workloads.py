@@ -57,6 +57,7 @@ class Workload:
       score: (parameters, model state, batch) -> mean loss of these: jumped parameters are judged
         by what they do, not by running statistics of the parameters before.
       evaluate: (parameters, model state, split, placement) -> metrics over a whole split.
+      validation: () -> the validation split as one batch of `score`.
     """
 
     dataset: Dataset
@@ -65,6 +66,7 @@ class Workload:
     logits: Callable[[optax.Params, ModelState, Array], jax.Array]
     score: Callable[[optax.Params, ModelState, Examples], jax.Array]
     evaluate: Evaluate
+    validation: Callable[[], Examples]
 
 
 def create(
@@ -111,7 +113,10 @@ def _classification(modes: "_Modes", dataset: Dataset) -> Workload:
 
         return _mean(parts())
 
-    return Workload(dataset, modes.init, *modes.training_losses(losses), evaluate)
+    def validation() -> Examples:
+        return next(dataset.split_batches("validation", dataset.size("validation")))
+
+    return Workload(dataset, modes.init, *modes.training_losses(losses), evaluate, validation)
 
 
 def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
@@ -142,20 +147,27 @@ def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
         labels = np.concatenate([batch.labels for batch in train])
         return lambda examples: right(params, state, examples, known, labels)
 
+    def views(batch: Examples, number: int) -> np.ndarray:
+        random = np.random.default_rng([EVALUATION_SEED, number])
+        return augment.two_views(random, np.asarray(batch.inputs))
+
     def evaluate(params, state, split, placement=ONE) -> Evaluation:
         del placement  # Each device sees all neighbours.
         found = neighbours(params, state) if split != "train" else lambda examples: np.nan
 
         def parts() -> Iterator[tuple[Any, int]]:
             for number, batch in enumerate(dataset.split_batches(split, EVALUATION_BATCH)):
-                random = np.random.default_rng([EVALUATION_SEED, number])
-                views = augment.two_views(random, np.asarray(batch.inputs))
-                yield (loss(params, state, views), found(batch)), len(batch.labels)
+                sums = loss(params, state, views(batch, number)), found(batch)
+                yield sums, len(batch.labels)
 
         return _mean(parts())
 
-    views = dataclasses.replace(dataset, augment=augment.two_views)
-    return Workload(views, modes.init, *modes.training_losses(losses), evaluate)
+    def validation() -> Examples:
+        whole = next(dataset.split_batches("validation", dataset.size("validation")))
+        return whole._replace(inputs=views(whole, 0))
+
+    of_views = dataclasses.replace(dataset, augment=augment.two_views)
+    return Workload(of_views, modes.init, *modes.training_losses(losses), evaluate, validation)
 
 
 def _mean(parts: Iterable[tuple[Any, int]]) -> Evaluation:

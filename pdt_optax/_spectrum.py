@@ -57,7 +57,8 @@ def spectrum(
 
     Raises:
       ValueError: if there are fewer than three snapshots (four with ``'affine_dmd'``), they
-        differ in structure or shape, the predictor is no DMD, or the labels do not fit.
+        differ in structure or shape, are not finite or have a squared norm that is not, the
+        predictor is no DMD, or the labels do not fit.
 
     Examples:
       >>> import jax.numpy as jnp, pdt_optax
@@ -81,6 +82,8 @@ def spectrum(
     held = history_of(snapshots)
     groups, num_groups = _leaves.groups(scope, snapshots[-1])
     models = _models(held, tuple(groups), num_groups, predictor)
+    if not all(np.isfinite(part).all() for part in models):
+        raise ValueError("`snapshots` must be finite, and so must be their squared norms.")
     eigenvalues, modes = zip(*map(_eigen, *models), strict=True)
     magnitudes = [
         np.asarray(_mode_norms(column, modes[group].real, modes[group].imag))

@@ -218,6 +218,14 @@ def test_spectral_distance_is_the_wasserstein_distance(size):
             lambda: pdt_optax.spectrum([np.ones(2), [np.ones(2)], np.ones(2)]),
             r"`snapshots\[1\]` must have the tree structure",
         ),
+        (
+            lambda: pdt_optax.spectrum([np.ones(2), np.ones(2), np.array([1, np.inf])]),
+            "`snapshots` must be finite",
+        ),
+        (
+            lambda: pdt_optax.spectrum([np.float32([1, 1e30]) * t for t in range(4)]),
+            "`snapshots` must be finite, and so must be their squared norms",
+        ),
         (lambda: pdt_optax.predicted_path([np.ones(2)] * 3, 0), "`horizon` must be an int"),
         (
             lambda: pdt_optax.prediction_errors([np.ones(2)] * 5),

@@ -100,6 +100,9 @@ def test_training_without_labels():
         train_state = step(train_state, batch, batch)
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(train_state.params))
     before = workload.evaluate(params, state, "validation")
+    views = workload.validation().inputs
+    assert views.shape == (workload.dataset.size("validation"), 2, 32, 32, 3)
+    assert -1 <= workload.score(params, state, workload.validation()) <= 1
     assert -1 <= before.loss <= 1
     assert 0 <= before.accuracy <= 1
     assert np.isnan(workload.evaluate(params, state, "train").accuracy)
