@@ -52,7 +52,7 @@ _TUNED = {
     "cnn_adamw": ("0.005", "0,100,200", 11, ("--pdt_criteria=",)),
     "vit_adamw": (
         "0.005",
-        _SEEDS,
+        f"{_SEEDS},500,600,700,800,900",  # An epoch of twenty is five per cent.
         19,
         ("--pdt_criteria=", "--pdt_scope=leaf", f"--pdt_vary={_DTYPES}"),
     ),
