@@ -4,10 +4,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pdt_optax._criteria import Criterion
 from pdt_optax._dmd import Gram
-from pdt_optax._predictors import DMD, Predictor
+from pdt_optax._predictors import DMD, Predictor, check_coefficients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Candidates:
           Paths ``(candidates, points, h)``; the first predictor's first step
           ``(h,)``; a DMD operator ``(h-1, h-1)``.
         """
-        history, furthest = gram.matrix.shape[-1], max(self.horizons)
+        furthest = max(self.horizons)
         horizons = self.at(reach)[: len(self.horizons)]
         at_points = _interpolation(horizons, self.points, furthest).astype(gram.matrix.dtype)
         steps, operator = [], None
@@ -56,24 +57,27 @@ class Candidates:
                 coefficients, operator = predictor.solve(gram, furthest)
             else:
                 coefficients = predictor(gram, furthest)
-            if coefficients.shape != (furthest, history):
-                raise ValueError(
-                    "`predictor` must return coefficients of shape (horizon, h) = "
-                    f"{(furthest, history)}, got {coefficients.shape}."
-                )
+            check_coefficients(coefficients, furthest, gram)
             steps.append(coefficients)
         if operator is None:
             operator = self.spectrum.solve(gram, 1)[1]
-        with jax.default_matmul_precision("highest"):
-            paths = jnp.concatenate([jnp.tensordot(at_points, c, axes=1) for c in steps])
-        return paths, steps[0][0], operator
+        return jnp.concatenate([_on_paths(at_points, c) for c in steps]), steps[0][0], operator
 
 
 def _interpolation(horizons: jax.Array, points: int, furthest: int) -> jax.Array:
     """Weights of the steps in the points of each path, ``(horizons, points, furthest)``.
 
-    Linear between snapshots: exactly one step each if `points` is the horizon.
+    Linear between snapshots: exactly one step each if `points` is the horizon, which
+    a product with rounded fractions would miss.
     """
-    times = jnp.outer(horizons, jnp.arange(1, points + 1, dtype=horizons.dtype)) / points
+    numbers = np.arange(1, points + 1, dtype=np.float32)
+    fractions = jnp.asarray(numbers / np.float32(points))
+    times = jnp.where(horizons[:, None] == points, numbers[None], jnp.outer(horizons, fractions))
     steps = jnp.arange(1, furthest + 1, dtype=horizons.dtype)
     return jnp.maximum(0, 1 - jnp.abs(times[:, :, None] - steps[None, None]))
+
+
+def _on_paths(at_points: jax.Array, coefficients: jax.Array) -> jax.Array:
+    """Coefficients ``(horizons, points, h)``; steps of weight zero need not be finite."""
+    weights = at_points[..., None]
+    return jnp.where(weights == 0, 0, weights * coefficients[None, None]).sum(axis=2)

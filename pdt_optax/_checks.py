@@ -1,5 +1,6 @@
 """What an argument may be."""
 
+import math
 import numbers
 import operator
 from typing import Any
@@ -22,8 +23,8 @@ def is_int(value: Any, least: int) -> bool:
         return False
 
 
-def check_int(name: str, value: Any, least: int) -> None:
-    """Raises ValueError unless it is a static integer of at least `least`."""
+def as_int(name: str, value: Any, least: int) -> int:
+    """A Python int; raises ValueError unless it is a static integer of at least `least`."""
     if isinstance(value, jax.Array):
         raise ValueError(
             f"`{name}` must be a Python int of at least {least}, got {value!r}; with "
@@ -31,6 +32,7 @@ def check_int(name: str, value: Any, least: int) -> None:
         )
     if not is_int(value, least):
         raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")
+    return operator.index(value)
 
 
 def check_is_called(name: str, value: Any, factories: tuple[Any, ...]) -> None:
@@ -67,11 +69,13 @@ def check_bool(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be a bool, got {value!r}.")
 
 
-def check_not_negative(name: str, value: Any) -> None:
+def check_not_negative(name: str, value: Any, *others: str) -> None:
     """Raises ValueError unless it is a number of at least 0, or traced."""
-    traced = isinstance(value, Tracer)
-    if not traced and not ((is_number(value) or isinstance(value, jax.Array)) and value >= 0):
-        raise ValueError(f"`{name}` must be at least 0, got {value!r}.")
+    if isinstance(value, Tracer):
+        return
+    if not ((is_number(value) or isinstance(value, jax.Array)) and 0 <= value < math.inf):
+        what = " or ".join(["a finite number of at least 0", *others])
+        raise ValueError(f"`{name}` must be {what}, got {value!r}.")
 
 
 def check_passed(name: str, value: Any, example: str) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from pdt_optax import _leaves
-from pdt_optax._checks import check_int, check_passed
+from pdt_optax._checks import as_int, check_passed
 
 ApplyFn = Callable[[Any, Any], jax.Array]
 
@@ -169,7 +169,7 @@ def _sampled(
     apply_fn: ApplyFn, draw: Callable[[jax.Array, jax.Array], jax.Array], key: Any, num_chunks: int
 ) -> optax.GradientTransformationExtraArgs:
     """Squares of gradients along random cotangents of the outputs, averaged over chunks."""
-    check_int("num_chunks", num_chunks, 1)
+    num_chunks = as_int("num_chunks", num_chunks, 1)
 
     def update_fn(updates, state, params=None, *, inputs=None, **extra_args):
         del updates, extra_args
@@ -213,8 +213,10 @@ def _chunks(inputs: Any, num_chunks: int) -> Any:
     """Every `num_chunks`-th row of each array: a chunk has rows from every shard of the batch."""
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(inputs)}
     size = next(iter(sizes), ())
-    if len(sizes) != 1 or not size:
-        raise ValueError(f"`inputs` must be arrays with the same first axis, got {sorted(sizes)}.")
+    if len(sizes) != 1 or not size or not size[0]:
+        raise ValueError(
+            f"`inputs` must be arrays with the same first axis, not empty; got {sorted(sizes)}."
+        )
     number = min(num_chunks, *size)
     if size[0] % number:
         raise ValueError(

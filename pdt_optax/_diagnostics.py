@@ -6,9 +6,8 @@ import jax
 from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from pdt_optax._leaves import is_float
+from pdt_optax._leaves import unflatten
 from pdt_optax._state import PDTState
 
 
@@ -92,16 +91,14 @@ def metrics(opt_state: Any) -> Metrics:
     eigenvalues = jnp.asarray(eigvals(report.operators) + 0j)
     modulus = jnp.abs(eigenvalues)
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
-    ratios = iter(jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0))
+    ratios = jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0)
     most = jnp.iinfo(jnp.int32).max if state.stream else len(state.increments) + 1
     return Metrics(
         snapshots=jnp.minimum(state.snapshots_taken, most),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
         mask_ratio=report.mask_ratio,
-        mask_ratio_per_leaf=jax.tree.map(
-            lambda leaf: next(ratios) if is_float(leaf) else optax.MaskedNode(), state.anchor
-        ),
+        mask_ratio_per_leaf=unflatten(state.anchor, ratios),
         prediction_error=report.prediction_error,
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),

@@ -10,6 +10,7 @@ from pdt_optax import _history, _leaves, _sums
 from pdt_optax._candidates import Candidates
 from pdt_optax._criteria import Proposal
 from pdt_optax._dmd import Gram
+from pdt_optax._leaves import compute_dtype
 from pdt_optax._streaming import Stream, StreamGram
 from pdt_optax._sums import AxisName
 
@@ -108,11 +109,11 @@ def merge(
       index: which of them jumps.
 
     Returns:
-      The updates; which coordinates jump, like them; how many of each leaf, int32 ``(L,)``.
+      The updates; which coordinates jump, like them; how many of each leaf, float32 ``(L,)``.
     """
     merged = _merged(event, candidates, index)
     accepted = _sums.over_groups(
-        lambda column: [_jumped(*column).astype(jnp.int32)],
+        lambda column: [_jumped(*column).astype(jnp.float32)],
         list(map(list, zip(event.updates, merged, strict=True))),
         list(range(len(merged))),
         len(merged),
@@ -172,16 +173,29 @@ def verified_merge(
     return *jumps, taken, 1 + scored.sum(dtype=jnp.int32)
 
 
-def are_finite(leaves: list[jax.Array], axis_name: AxisName) -> jax.Array:
-    """Whether every coordinate is; from one sum."""
-    counts = _sums.over_groups(
-        lambda column: [(~jnp.isfinite(column[0])).astype(jnp.int32)],
-        [[leaf] for leaf in leaves],
-        [0] * len(leaves),
-        1,
+def leaves_a_way_back(
+    arrived: list[jax.Array], fallback: list[jax.Array], jumped: jax.Array, axis_name: AxisName
+) -> jax.Array:
+    """Whether every coordinate is finite, and after a jump an update leads to the fallback.
+
+    What the rounding at `arrived` may cost must be below a hundredth of each leaf of
+    the fallback, in the sum of magnitudes, unless the leaf is not four times as large.
+    """
+
+    def loss(column: list[jax.Array]) -> list[jax.Array]:
+        eps = float(jnp.finfo(column[-1].dtype).eps)
+        here, there = (jnp.abs(array.astype(compute_dtype(array))) for array in column)
+        lost = jnp.where((there == 0) & jnp.isfinite(here), 0, eps * here)
+        return [(lost - max(0.01, 4 * eps) * there).astype(jnp.float32)]
+
+    losses = _sums.over_groups(
+        loss,
+        list(map(list, zip(arrived, fallback, strict=True))),
+        list(range(len(arrived))),
+        len(arrived),
         axis_name,
     )
-    return counts[0, 0] == 0
+    return jnp.where(jumped, losses <= 0, jnp.isfinite(losses)).all()
 
 
 def move(weight: jax.Array, update: jax.Array, anchor: jax.Array) -> jax.Array:

@@ -11,7 +11,13 @@ import numpy as np
 import optax
 
 from pdt_optax import _leaves
-from pdt_optax._checks import check_int, check_passed, is_number
+from pdt_optax._checks import (
+    as_int,
+    check_not_negative,
+    check_passed,
+    check_transformation,
+    is_number,
+)
 from pdt_optax._once import once_if
 from pdt_optax._threshold import count, kth_smallest
 
@@ -91,7 +97,8 @@ def scale_by_ire(
       A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
       ``params`` and what the estimator needs. The state holds a byte for each
       parameter, sharded like it. Leaves that are not floating-point pass through
-      untouched.
+      untouched. Inside :func:`jax.shard_map` the parameters must be whole on every
+      device and the estimate the same, by :func:`jax.lax.pmean`.
 
     Raises:
       ValueError: at construction for an argument out of range; from ``init`` for
@@ -122,11 +129,8 @@ def scale_by_ire(
       Wang et al., `Improving Generalization and Convergence by Enhancing Implicit
       Regularization <https://arxiv.org/abs/2405.20763>`_, NeurIPS 2024, Algorithm 1
     """
-    known = is_number(kappa) and 0 <= kappa < math.inf  # pyright: ignore[reportOperatorIssue]
-    if not (known or callable(kappa) or isinstance(kappa, Tracer | jax.Array)):
-        raise ValueError(
-            f"`kappa` must be a finite number of at least 0 or a schedule, got {kappa!r}."
-        )
+    if not callable(kappa):
+        check_not_negative("kappa", kappa, "a schedule")
     for name, value in (("gamma", gamma), ("beta", beta)):
         if isinstance(value, Tracer | jax.Array):
             raise ValueError(
@@ -137,8 +141,10 @@ def scale_by_ire(
         raise ValueError(f"`gamma` must be in (0, 1], got {gamma!r}.")
     if not (is_number(beta) and 0 <= beta < 1):
         raise ValueError(f"`beta` must be in [0, 1), got {beta!r}.")
-    check_int("update_interval", update_interval, 1)
-    check_int("warmup_steps", warmup_steps, 0)
+    beta = float(beta)
+    update_interval = as_int("update_interval", update_interval, 1)
+    warmup_steps = as_int("warmup_steps", warmup_steps, 0)
+    check_transformation("curvature_fn", curvature_fn)
     _leaves.check_scope(scope)
     estimator = optax.with_extra_args_support(curvature_fn)
 
@@ -199,7 +205,7 @@ def scale_by_ire(
             curvature=floats.replace(state.curvature, averages) if beta else None,
             curvature_state=curvature_state,
             flat_threshold=jnp.where(jnp.stack(usable), thresholds, state.flat_threshold),
-            flat_fraction=sum(map(count, flat)) / sum(sizes),
+            flat_fraction=sum(map(count, flat)) / float(sum(sizes)),
         )
 
     def update_fn(updates, state, params=None, **extra_args):

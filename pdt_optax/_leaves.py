@@ -1,6 +1,6 @@
 """Which leaves of the parameters take part, and which share coefficients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import jax
@@ -70,11 +70,17 @@ def float_tree(make: Callable[[Any], Any], params: Any, left_out: Any = False) -
     return jax.tree.map(made, params, jax.tree.broadcast(left_out, params))
 
 
+def _called(given: Any, params: Any) -> Any:
+    """A tree, or what a function of the parameters returns; a module is a tree with a call."""
+    is_function = callable(given) and all(map(callable, jax.tree.leaves(given)))
+    return given(params) if is_function else given
+
+
 def booleans(name: str, given: Any, params: Any) -> Any:
     """A tree of booleans like the parameters, from a prefix of it or a function that gives one."""
     if not jax.tree.leaves(params):
         return params
-    tree = given(params) if callable(given) else given
+    tree = _called(given, params)
     try:
         whole = jax.tree.broadcast(tree, params)
     except ValueError as error:
@@ -124,6 +130,12 @@ def apply_update(param: jax.Array, update: jax.Array) -> jax.Array:
     return cast(jax.Array, optax.apply_updates(param, update))
 
 
+def unflatten(params: Any, values: Iterable[Any]) -> Any:
+    """A tree like `params` with a value for each floating-point leaf, the others masked."""
+    values = iter(values)
+    return jax.tree.map(lambda leaf: next(values) if is_float(leaf) else optax.MaskedNode(), params)
+
+
 def check_scope(scope: Any) -> None:
     """Raises ValueError for a string that is no scope."""
     if isinstance(scope, str) and scope not in ("global", "leaf"):
@@ -142,7 +154,7 @@ def groups(scope: Any, params: Any, floats: FloatLeaves | None = None) -> tuple[
     elif isinstance(scope, str) or not leaves:
         labels = list(range(len(leaves)))
     else:
-        tree = scope(params) if callable(scope) else scope
+        tree = _called(scope, params)
         try:
             labels = jax.tree.leaves(jax.tree.broadcast(tree, params))
         except ValueError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from pdt_optax import _checks, _history, _leaves, _predictors
 from pdt_optax._history import History
 from pdt_optax._predictors import Predictor
-from pdt_optax._snapshots import check_snapshots, displacement, history_of, unflatten
+from pdt_optax._snapshots import check_snapshots, displacement, history_of
 
 
 def predicted_path(
@@ -33,10 +33,13 @@ def predicted_path(
       scope: leaves that share one fit, as in :func:`pdt_optax.pdt`.
 
     Returns:
-      What `observable` returns, each array with a leading axis of size `horizon`.
+      What `observable` returns, each array with a leading axis of size `horizon`. The
+      predicted weights are in float32 or float64.
 
     Raises:
-      ValueError: as :func:`pdt_optax.spectrum`, or if `horizon` is no positive int.
+      ValueError: if there are fewer than three snapshots, they differ in structure or
+        shape, the labels do not fit, `horizon` is no positive int, or a `predictor`
+        returns coefficients of another shape than it must.
 
     Examples:
       >>> import jax.numpy as jnp, pdt_optax
@@ -45,7 +48,7 @@ def predicted_path(
       >>> pdt_optax.predicted_path(path, 3, first).round(3)
       Array([2. , 1. , 0.5], dtype=float32)
     """
-    _checks.check_int("horizon", horizon, 1)
+    horizon = _checks.as_int("horizon", horizon, 1)
     check_snapshots(snapshots, 3)
     held, floats = history_of(snapshots), _leaves.FloatLeaves(snapshots[-1])
     groups, num_groups = _leaves.groups(scope, snapshots[-1])
@@ -101,8 +104,8 @@ def prediction_errors(
       >>> print(np.isnan(errors[2]))  # One snapshot follows, not two.
       [False  True]
     """
-    _checks.check_int("history", history, 3)
-    _checks.check_int("horizon", horizon, 1)
+    history = _checks.as_int("history", history, 3)
+    horizon = _checks.as_int("horizon", horizon, 1)
     check_snapshots(snapshots, history + 1)
     groups, num_groups = _leaves.groups(scope, snapshots[-1])
     predictor = _predictors.resolve(predictor, -1)
@@ -120,7 +123,7 @@ def prediction_errors(
     table = np.full((len(groups), starts, horizon), np.nan)
     for (start, ahead), error in errors.items():
         table[:, start, ahead] = error
-    return unflatten(snapshots[-1], table)
+    return _leaves.unflatten(snapshots[-1], table)
 
 
 @functools.partial(jax.jit, static_argnames=("groups", "num_groups", "predictor", "horizon"))
@@ -129,7 +132,13 @@ def _coefficients(
 ) -> jax.Array:
     """Coefficients of the displacements of each group, ``(G, horizon, h)``."""
     gram = _history.gram_of_many(held.basis(), list(groups), num_groups)
-    return jax.vmap(lambda gram: predictor(gram, horizon))(gram)
+
+    def of_group(gram):
+        coefficients = predictor(gram, horizon)
+        _predictors.check_coefficients(coefficients, horizon, gram)
+        return coefficients
+
+    return jax.vmap(of_group)(gram)
 
 
 @functools.partial(jax.jit, static_argnames="groups")

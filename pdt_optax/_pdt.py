@@ -121,9 +121,10 @@ def pdt(
         the jump if the mean of ``value``, the loss of each step and an extra
         argument of ``update``, is higher over the period after a jump than over
         the one before, or if the loss or a weight is not finite. Coordinates do not
-        jump so far that they could not come back. Costs one more copy of the
-        parameters and a pass over them at each step. The optimizer's state stays as
-        it is; wrap an optimizer with a state in :func:`optax.apply_if_finite`.
+        jump so far that they could not come back, and return before a step that would
+        take them so far. Costs one more copy of the parameters and a pass over both at
+        each step. The optimizer's state stays as it is; wrap an optimizer with a state
+        in :func:`optax.apply_if_finite`.
       value_tolerance: by what part that mean may rise; also for `adaptive` if
         ``value`` is passed.
       optimizer: an optimizer with a momentum (a state with a field ``mu`` or ``trace``),
@@ -134,16 +135,19 @@ def pdt(
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
-      ``params``, with `verify` ``value_fn``, and with `rollback` ``value``; it
-      ignores other extra arguments. Leaves that are not floating-point pass
-      through untouched.
+      ``params``, with `verify` ``value_fn``, and with `rollback` ``value``; other
+      extra arguments go to the `optimizer`, if there is one. Inside
+      :func:`jax.shard_map` ``value`` and what ``value_fn`` returns must be the same on
+      all devices that hold one model, by :func:`jax.lax.pmean`. Leaves that are not
+      floating-point pass through untouched.
 
     Raises:
       ValueError: at construction for an argument out of range; from ``init`` for
-        complex parameters or labels that do not fit them; from ``update`` if
-        ``params``, or a needed ``value_fn`` or ``value``, is missing or has another
-        structure or shape than it must, or if the state is one of other arguments,
-        as from an old checkpoint.
+        complex parameters, an `optimizer` without a momentum, or labels or an `exclude`
+        that do not fit the parameters; from ``update`` if ``params``, or a needed
+        ``value_fn`` or ``value``, is missing, has another structure or shape than it
+        must or is known to differ between devices, or if the state is one of other
+        arguments, as from an old checkpoint.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -165,13 +169,10 @@ def pdt(
       Wang et al., `Predictive Differential Training Guided by Training Dynamics
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
-    for name, given, least in (
-        ("snapshot_every", snapshot_every, 1),
-        ("horizon", horizon, 1),
-        ("start", start, 1),
-        ("interval", interval, 0),
-    ):
-        _checks.check_int(name, given, least)
+    snapshot_every = _checks.as_int("snapshot_every", snapshot_every, 1)
+    horizon = _checks.as_int("horizon", horizon, 1)
+    start = _checks.as_int("start", start, 1)
+    interval = _checks.as_int("interval", interval, 0)
     if isinstance(history, Streaming):
         if svd_rank == 0:
             raise ValueError(
@@ -180,8 +181,7 @@ def pdt(
             )
         kind = history
     else:
-        _checks.check_int("history", history, 3)
-        kind = Ring(history)
+        kind = Ring(_checks.as_int("history", history, 3))
     _checks.check_optional("verify", verify, Verify)
     if verify is not None:
         defaults = inspect.signature(pdt).parameters
@@ -260,7 +260,6 @@ def pdt(
             event = event._replace(usable=usable & ~off)
             merged, masks, accepted = _event.merge(event, candidates, 0)
             candidate, calls = -off.astype(jnp.int32), state.report.value_calls
-        accepted = accepted.astype(jnp.float32)
         sizes = jnp.array(_sums.leaf_sizes(weights, axis_name), jnp.float32)
         report = PredictionReport(
             operators=operators,
@@ -303,20 +302,28 @@ def pdt(
         def arrive(updates):
             return list(map(_leaves.apply_update, weights, updates))
 
+        def scalar(name, value):
+            value = _checks.scalar(name, value)
+            _sums.check_same(name, value, weights, axis_name)
+            return value
+
         def value_after(moving):
             def alone(param, update, is_out):
                 own = is_out and _leaves.is_float(param)
                 return _leaves.apply_update(param, update) if own else param
 
             others = jax.tree.map(alone, params, updates, left_out)
-            return _checks.scalar("value_fn", value_fn(floats.replace(others, arrive(moving))))
+            return scalar("value_fn", value_fn(floats.replace(others, arrive(moving))))
 
         ends = state.pdt_count == snapshot_every - 1
         regrets = jnp.zeros([], bool)
         if value is not None:
-            value = _checks.scalar("value", value)
+            value = scalar("value", value)
             if rollback:
-                value = jnp.where(_event.are_finite(arrive(moving), axis_name), value, jnp.nan)
+                is_safe = _event.leaves_a_way_back(
+                    arrive(moving), fallback, pace.jump_watched, axis_name
+                )
+                value = jnp.where(is_safe, value, jnp.nan)
             pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
         returns = regrets & rollback
         pace = pace._replace(value_sum=jnp.where(returns, 0, pace.value_sum))

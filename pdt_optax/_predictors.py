@@ -9,14 +9,13 @@ after ``k`` snapshots is ``D_k = sum_j coefficients[k - 1, j] * B_j`` in the bas
 from collections.abc import Callable
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pdt_optax import _dmd
-from pdt_optax._checks import check_is_called, is_number
+from pdt_optax._checks import check_is_called, is_int, is_number
 from pdt_optax._dmd import Gram
 
 Predictor = Callable[[Gram, int], jax.Array]
@@ -40,8 +39,7 @@ class DMD:
     def __post_init__(self):
         rank = self.svd_rank
         is_energy = is_number(rank) and 0 < rank < 1
-        is_count = is_number(rank) and math.isfinite(rank) and rank == int(rank) >= -1
-        if not (is_energy or is_count):
+        if not (is_energy or is_int(rank, -1)):
             raise ValueError(
                 "`svd_rank` must be -1 (no truncation), 0 (Gavish-Donoho threshold), a positive "
                 f"int, or a float in (0, 1) (energy kept); got {rank!r}."
@@ -229,6 +227,16 @@ def average() -> Predictor:
 def along(slope: jax.Array, horizon: int) -> jax.Array:
     """Coefficients ``(horizon, h)`` of a straight line with the slope ``(h,)`` a snapshot."""
     return jnp.outer(jnp.arange(1, horizon + 1, dtype=slope.dtype), slope)
+
+
+def check_coefficients(coefficients: jax.Array, horizon: int, gram: Gram) -> None:
+    """Raises ValueError unless what a predictor returned has the shape it must have."""
+    expected = horizon, gram.matrix.shape[-1]
+    if jnp.shape(coefficients) != expected:
+        raise ValueError(
+            f"`predictor` must return coefficients of shape (horizon, h) = {expected}, got "
+            f"{jnp.shape(coefficients)}."
+        )
 
 
 def resolve(predictor: str | Predictor, svd_rank: int | float) -> Predictor:

@@ -68,7 +68,7 @@ def _check_same(found: dict[str, Any], expected: dict[str, Any], where: str) -> 
 
 def _are_numbers(found: Any, expected: Any) -> bool:
     """Whether it is a Python number, such as an epoch: nobody chose how many bits it has."""
-    if not getattr(expected, "weak_type", isinstance(expected, int | float)):
+    if found is None or not getattr(expected, "weak_type", isinstance(expected, int | float)):
         return False
     kinds = [np.dtype(_leaves.leaf_dtype(leaf)).kind for leaf in (found, expected)]
     return kinds[0] == kinds[1] and not any(

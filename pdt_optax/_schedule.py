@@ -28,6 +28,9 @@ class Adaptive:
       max_interval: greatest interval.
       shrink: factor in (0, 1] on the horizon after a bad prediction.
       grow: factor of at least 1 on the horizon after a good one.
+
+    Raises:
+      ValueError: for an argument out of range.
     """
 
     max_error: float = 10.0
@@ -46,6 +49,8 @@ class Adaptive:
         ):
             if not valid:
                 raise ValueError(f"`{name}` must be {what}, got {getattr(self, name)!r}.")
+            python = int if name == "max_interval" else float
+            object.__setattr__(self, name, python(getattr(self, name)))
 
     def is_off(self, error: jax.Array) -> jax.Array:
         """Whether a prediction with that error one snapshot ahead is not to be made."""

@@ -1,6 +1,6 @@
 """Snapshots of a run: those that a PDT state holds, and those that a user kept."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import itertools
 import operator
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pdt_optax import _history, _leaves
 from pdt_optax._diagnostics import find
@@ -20,7 +19,7 @@ def snapshots(opt_state: Any) -> list[Any]:
 
     Args:
       opt_state: state of any optax transformation with one :func:`pdt_optax.pdt` in it; of
-        concrete arrays.
+        concrete arrays, and of one run: not of several under :func:`jax.vmap`.
 
     Returns:
       The snapshots held so far, oldest first, at most `history`: trees like the parameters, in
@@ -97,11 +96,3 @@ def displacement(old: Any, new: Any) -> list[jax.Array]:
 def _floats_of(params: Any) -> list[Any]:
     leaves = [leaf for leaf in jax.tree.leaves(params) if _leaves.is_float(leaf)]
     return [leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
-
-
-def unflatten(params: Any, values: Iterable[Any]) -> Any:
-    """A tree like `params` with a value for each floating-point leaf, the others masked."""
-    values = iter(values)
-    return jax.tree.map(
-        lambda leaf: next(values) if _leaves.is_float(leaf) else optax.MaskedNode(), params
-    )

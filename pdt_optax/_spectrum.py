@@ -12,7 +12,7 @@ import optax
 from pdt_optax import _dmd, _history, _leaves, _predictors
 from pdt_optax._history import History
 from pdt_optax._predictors import Predictor
-from pdt_optax._snapshots import check_snapshots, history_of, unflatten
+from pdt_optax._snapshots import check_snapshots, history_of
 
 
 class Spectrum(NamedTuple):
@@ -92,8 +92,8 @@ def spectrum(
     return Spectrum(
         eigenvalues=np.stack(eigenvalues),
         rank=np.asarray(models.kept.sum(axis=-1)),
-        groups=unflatten(snapshots[-1], groups),
-        magnitudes=unflatten(snapshots[-1], magnitudes),
+        groups=_leaves.unflatten(snapshots[-1], groups),
+        magnitudes=_leaves.unflatten(snapshots[-1], magnitudes),
     )
 
 

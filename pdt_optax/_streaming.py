@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pdt_optax import _history, _predictors
-from pdt_optax._checks import check_int, is_number
+from pdt_optax._checks import as_int, is_number
 from pdt_optax._dmd import Gram
 from pdt_optax._history import History
 from pdt_optax._predictors import DMD, Predictor
@@ -77,9 +77,10 @@ class Streaming:
     forgetting: float = 0.8
 
     def __post_init__(self):
-        check_int("rank", self.rank, 1)
+        object.__setattr__(self, "rank", as_int("rank", self.rank, 1))
         if not is_number(self.forgetting) or not 0 < self.forgetting <= 1:
             raise ValueError(f"`forgetting` must be in (0, 1], got {self.forgetting!r}.")
+        object.__setattr__(self, "forgetting", float(self.forgetting))
 
     @property
     def least_snapshots(self) -> int:

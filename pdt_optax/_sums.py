@@ -150,6 +150,16 @@ def check_axis_name(name: str, axis_name: Any) -> None:
         )
 
 
+def check_same(name: str, value: jax.Array, leaves: list[jax.Array], axis_name: AxisName) -> None:
+    """Raises ValueError if devices that hold one model are known to have different values."""
+    models = frozenset[str]().union(*map(_varying, leaves)) - set(axis_names(axis_name))
+    if differs := sorted(_varying(value) - models):
+        raise ValueError(
+            f"`{name}` must be the same on all devices that hold one model, got one that differs "
+            f"along {differs}: pass jax.lax.pmean(..., {differs})."
+        )
+
+
 def axis_names(axis_name: AxisName) -> tuple[str, ...]:
     """A tuple of names."""
     if axis_name is None:

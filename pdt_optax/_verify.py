@@ -39,6 +39,9 @@ class Verify:
       criteria: the mask of all candidates; by default only the sign of the path.
       gain_share: in (0, 1]; 1 takes the candidate with the least loss.
 
+    Raises:
+      ValueError: for an argument out of range.
+
     Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> import pdt_optax

@@ -1,5 +1,8 @@
 """Every bad argument gives an error that names it, what it must be and what it was."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +28,7 @@ import pdt_optax
         ({"predictor": "dmdd"}, "`predictor` must be one of 'dmd', .* got 'dmdd'"),
         ({"predictor": 3}, "`predictor` must be one of 'dmd', .* got 3"),
         ({"svd_rank": -2}, r"`svd_rank` must be -1 .* got -2"),
+        ({"svd_rank": 1.0}, r"`svd_rank` must be -1 .* got 1\.0"),
         ({"svd_rank": 1.5}, r"`svd_rank` must be -1 .* got 1\.5"),
         ({"svd_rank": float("nan")}, r"`svd_rank` must be -1 .* got nan"),
         ({"svd_rank": float("inf")}, r"`svd_rank` must be -1 .* got inf"),
@@ -56,7 +60,7 @@ import pdt_optax
         ),
         ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
         ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
-        ({"value_tolerance": "a"}, "`value_tolerance` must be at least 0, got 'a'"),
+        ({"value_tolerance": "a"}, "`value_tolerance` must be .* of at least 0, got 'a'"),
         ({"history_dtype": "half"}, None),
         ({"history_dtype": "what"}, "`history_dtype` must be None, a floating .* got 'what'"),
     ],
@@ -86,6 +90,38 @@ def test_ints_made_traced_by_inject_hyperparams():
     tx = optax.inject_hyperparams(pdt_optax.pdt, static_args=static)(snapshot_every=2)
     updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     np.testing.assert_array_equal(updates, params)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"interval": np.int64(1), "adaptive": pdt_optax.Adaptive(max_error=np.float64(2))},
+        {"adaptive": pdt_optax.Adaptive(max_interval=np.int64(8), min_horizon=np.float64(1))},
+        {"history": pdt_optax.Streaming(np.int64(2), np.float64(0.9))},
+    ],
+)
+def test_numbers_of_numpy_leave_the_types_of_the_state_alone(options):
+    with jax.enable_x64(True):
+        tx, params = pdt_optax.pdt(np.int64(1), **options), jnp.ones(2, jnp.float32)
+        types = jax.tree.map(jax.typeof, tx.init(params))
+        state = jax.eval_shape(tx.update, params, tx.init(params), params)[1]
+        assert jax.tree.map(jax.typeof, state) == types
+
+
+def test_a_module_that_can_be_called_is_a_tree_of_labels():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Linear:
+        kernel: Any
+        bias: Any
+
+        def __call__(self, inputs):
+            return inputs @ self.kernel + self.bias
+
+    params = Linear(jnp.ones((2, 2)), jnp.ones(2))
+    tx = pdt_optax.pdt(1, exclude=Linear(False, True), scope=Linear("a", "b"))
+    assert tx.init(params).anchor.bias.shape == (1,)
+    assert len(tx.init(params).report.operators) == 1
 
 
 def test_missing_params():

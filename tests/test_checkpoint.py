@@ -153,6 +153,8 @@ def test_a_python_number_beside_the_state_may_have_other_bits():
     for wrong in (np.asarray([7]), np.asarray(7.0)):
         with pytest.raises(ValueError, match="epoch is "):
             pdt_optax.restore_types(saved | {"epoch": wrong}, target)
+    with pytest.raises(ValueError, match="epoch is missing in `saved`"):
+        pdt_optax.restore_types({"state": state}, {"state": state, "epoch": 0.5})
 
 
 def test_other_groups_and_other_parameters():

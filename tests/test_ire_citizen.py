@@ -384,7 +384,7 @@ def test_nnx_optimizer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kappa": -1.0}, "`kappa` must be a finite number of at least 0 .* got -1.0"),
+        ({"kappa": -1.0}, "`kappa` must be a finite number of at least 0 or .* got -1.0"),
         ({"kappa": float("nan")}, "`kappa` must be a finite number .* got nan"),
         ({"gamma": 0.0}, r"`gamma` must be in \(0, 1\], got 0.0"),
         ({"gamma": 1.1}, r"`gamma` must be in \(0, 1\], got 1.1"),
@@ -392,6 +392,11 @@ def test_nnx_optimizer():
         ({"update_interval": 0}, "`update_interval` must be an int of at least 1, got 0"),
         ({"warmup_steps": -1}, "`warmup_steps` must be an int of at least 0, got -1"),
         ({"scope": "layer"}, "`scope` must be 'global', 'leaf', .* got 'layer'"),
+        ({"kappa": jnp.float32(-2)}, "`kappa` must be a finite number .* got .*-2"),
+        (
+            {"curvature_fn": pdt_optax.given_curvature},
+            "`curvature_fn` must be an optax.GradientTransformation",
+        ),
     ],
 )
 def test_arguments(options, message):
@@ -404,6 +409,7 @@ def test_arguments(options, message):
     [
         (fisher(), {}, "`params` and `inputs` must be passed"),
         (fisher(num_chunks=5), {"inputs": INPUTS}, "a multiple of `num_chunks`, 5; got 32"),
+        (fisher(), {"inputs": INPUTS[:0]}, "`inputs` must be arrays .* not empty"),
         (pdt_optax.given_curvature(), {}, "`curvature` must be passed"),
         (pdt_optax.given_curvature(), {"curvature": [1]}, "`curvature` must have the tree"),
     ],
@@ -413,6 +419,15 @@ def test_extra_arguments(tx, given, message):
     tx = link(curvature_fn=tx)
     with pytest.raises(ValueError, match=message):
         tx.update(params, tx.init(params), params, **given)
+
+
+def test_more_coordinates_than_an_int32_counts():
+    given = pdt_optax.given_curvature()
+    tx = link(warmup_steps=0, update_interval=1, curvature_fn=given)
+    params = [jax.ShapeDtypeStruct((2**16, 2**15), jnp.float32)] * 2
+    state = jax.eval_shape(tx.init, params)
+    updates, _ = jax.eval_shape(tx.update, params, state, params, curvature=params)
+    assert updates == params
 
 
 def test_estimates_of_zero_leave_the_average_alone():

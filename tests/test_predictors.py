@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import pdt_optax
@@ -149,3 +150,31 @@ def test_rounding_of_parallel_snapshots_is_no_direction():
         gram = pdt_optax.Gram(jnp.asarray(matrix), jnp.asarray(7.0))
         coefficients = np.asarray(jax.jit(pdt_optax.dmd(), static_argnums=1)(gram, 50))
     np.testing.assert_allclose(coefficients, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("horizon", [5, 7, 13, 14, 15, 30])
+def test_the_last_point_of_a_path_is_the_horizon_itself(horizon):
+    """Along a straight line the jump is just as far as the bound of `paper` asks for."""
+    tx = pdt_optax.pdt(1, horizon=horizon, predictor="last_increment")
+    params = jnp.zeros(2)
+    state, update = tx.init(params), jax.jit(tx.update)
+    for _ in range(5):
+        updates, state = update(jnp.ones(2), state, params)
+        params = optax.apply_updates(params, updates)
+    assert pdt_optax.metrics(state).mask_ratio == 1
+    np.testing.assert_array_equal(params, np.full(2, 4 + horizon))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda short: pdt_optax.predicted_path([jnp.ones(2)] * 3, 3, predictor=short),
+        lambda short: pdt_optax.prediction_errors([jnp.ones(2)] * 6, horizon=3, predictor=short),
+    ],
+)
+def test_coefficients_of_another_shape(call):
+    def short(gram, horizon):
+        return jnp.zeros((horizon - 1, gram.matrix.shape[-1]))
+
+    with pytest.raises(ValueError, match=r"coefficients of shape \(horizon, h\) = \(3, "):
+        call(short)

@@ -150,6 +150,24 @@ def test_rollback_before_a_weight_overflows():
     assert np.isfinite(path).all()
 
 
+@pytest.mark.parametrize(("dtype", "far"), [("float32", 1e9), ("bfloat16", 1e3)])
+def test_rollback_before_a_weight_runs_too_far_to_come_back(dtype, far):
+    """A weight of 1e9 has no digits left for the update that would lead back to one of 1."""
+    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    params = jnp.arange(1, 5, dtype=dtype)
+    path, states = run(tx, [0.5] * 13 + [far] + [0.5] * 2, [1.0] * 16, params)
+    np.testing.assert_array_equal(path[14], path[11] + path.dtype.type(0.5))
+    assert pdt_optax.metrics(states[13]).bad_jumps == 1
+
+
+@pytest.mark.parametrize(("dtype", "far"), [("float32", 1e3), ("bfloat16", 6)])
+def test_a_weight_that_can_come_back_may_go(dtype, far):
+    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    params = jnp.arange(1, 5, dtype=dtype) * jnp.array([1, 1, 1, 0], dtype)
+    _, states = run(tx, [0.5] * 13 + [far] + [0.5] * 2, [1.0] * 16, params)
+    assert pdt_optax.metrics(states[-1]).bad_jumps == 0
+
+
 def test_a_loss_that_was_not_finite_once_does_not_condemn_the_next_jump():
     tx = pdt_optax.pdt(1, rollback=True, interval=9, **LINEAR)
     _, states = run(tx, [0.1] * 6, [1.0, np.nan, 1.0, 0.9, 0.8, 0.7])
@@ -268,7 +286,7 @@ def test_bad_arguments(options, message):
 
 
 def test_bad_tolerance_and_missing_value():
-    with pytest.raises(ValueError, match=r"`value_tolerance` must be at least 0, got -1\.0"):
+    with pytest.raises(ValueError, match=r"`value_tolerance` must be .* of at least 0, got -1\.0"):
         pdt_optax.pdt(1, value_tolerance=-1.0)
     tx = pdt_optax.pdt(1, rollback=True)
     with pytest.raises(ValueError, match="`value` must be passed to `update`"):

@@ -132,7 +132,7 @@ def test_an_event_moves_one_matrix_of_products_and_one_vector_of_counts(mesh, la
     state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
     with jax.set_mesh(mesh):
         found = collectives(jax.jit(tx.update).lower(params, state, params).compile())
-    products, masks = ("f32", f"{len(params)},{6 * 7 // 2}"), ("s32", f"{len(params)},1")
+    products, masks = ("f32", f"{len(params)},{6 * 7 // 2}"), ("f32", f"{len(params)},1")
     expected = [("all-reduce", [products]), ("all-reduce", [masks])]
     assert found == ([] if layout == "data" else expected)
 
@@ -205,6 +205,25 @@ def test_under_shard_map(check_vma):
         jax.device_get(report), jax.device_get(expected_report), rtol=1e-3, atol=1e-3
     )
     assert report[0] > 1
+
+
+def test_losses_that_differ_between_copies_of_a_model():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    tx = pdt_optax.pdt(1, verify=pdt_optax.Verify())
+
+    def program(params, examples):
+        def value_fn(params):
+            return jnp.mean((params - examples) ** 2)
+
+        return tx.update(params, tx.init(params), params, value_fn=value_fn)[0]
+
+    def on_devices(specs):
+        mapped = jax.shard_map(program, mesh=mesh, in_specs=(specs, P("x")), out_specs=specs)
+        return jax.eval_shape(mapped, jnp.ones(8), jnp.ones(8))
+
+    with pytest.raises(ValueError, match=r"`value_fn` must be the same on all devices .* \['x'\]"):
+        on_devices(P())
+    assert on_devices(P("x")).shape == (8,)  # Eight models.
 
 
 def test_state_of_eight_bits_is_sharded_where_the_mesh_divides_it(mesh):

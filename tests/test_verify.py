@@ -1,5 +1,6 @@
 """Verified horizons: never worse on the scored loss, and the best of the candidates."""
 
+import functools
 import itertools
 
 import chex
@@ -84,6 +85,24 @@ def test_a_useless_value_fn_lets_no_jump_in(bad):
     expected, _ = train_plain(60)
     chex.assert_trees_all_equal(params, expected)
     assert pdt_optax.metrics(states[-1]).jump_candidate == -1
+
+
+def test_a_horizon_that_overflows_leaves_the_nearer_ones_alone():
+    """Eigenvalues 2 and 0.9: 140 snapshots ahead float32 ends."""
+
+    def taken(horizons):
+        tx = pdt_optax.pdt(1, interval=0, verify=pdt_optax.Verify(horizons, ("dmd",)))
+        params = jnp.array([1.0, 1.0])
+        state = tx.init(params)
+        update = jax.jit(functools.partial(tx.update, value_fn=lambda p: -jnp.abs(p).sum()))
+        for _ in range(5):
+            updates, state = update(params * jnp.array([1.0, -0.1]), state, params)
+            params = optax.apply_updates(params, updates)
+        return pdt_optax.metrics(state)
+
+    near, far = taken((2, 5)), taken((2, 5, 140))
+    assert near.jump_candidate == far.jump_candidate == 1
+    assert near.mask_ratio == far.mask_ratio > 0
 
 
 def test_a_candidate_whose_loss_is_not_finite_is_passed_over():
