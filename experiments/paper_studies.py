@@ -67,7 +67,7 @@ _NETWORKS = {
         *_ARMS,
         "--seeds=0,100,200,300,400",
     ),
-    "simsiam": (*SIMSIAM, "--learning_rate=0.3", *_ARMS),
+    "simsiam": (*SIMSIAM, "--learning_rate=0.3", *_ARMS, _RESET),
 }
 _SWEEPS = {
     "horizon": (1, 2, 10, 20),
