@@ -97,7 +97,11 @@ def main() -> None:
     run_dir = pathlib.Path(_RUN_DIR.value)
     if not _TABLE.value:
         _run(run_dir)
-    print(batch_norm_report.table(records.read_rows(run_dir)))
+    try:
+        rows = records.read_rows(run_dir)
+    except OSError as error:
+        sys.exit(f"flag --run_dir: {error}")
+    print(batch_norm_report.table(rows))
 
 
 def _run(run_dir: pathlib.Path) -> None:

@@ -66,7 +66,7 @@ def lookahead(fast: optax.GradientTransformation) -> optax.GradientTransformatio
 
 
 class AverageState(NamedTuple):
-    """The state of the optimizer, the periods so far, the step in this one, the last weights."""
+    """The state of the optimizer, the periods so far, the step in this one, a ring of weights."""
 
     inner: optax.OptState
     periods: jax.Array
@@ -92,18 +92,28 @@ def latest_average(
     def update(updates: optax.Updates, state: AverageState, params: Any = None) -> Any:
         updates, inner = optimizer.update(updates, state.inner, params)
         ends = state.step == every - 1
-        new = (*state.held[1:], optax.apply_updates(params, updates))
-        held = jax.lax.cond(ends, lambda: new, lambda: state.held)
+        newest = optax.apply_updates(params, updates)
+        held = tuple(
+            _written(old, newest, ends & (state.periods % AVERAGED == place))
+            for place, old in enumerate(state.held)
+        )
         step = jnp.where(ends, 0, state.step + 1)
         return updates, AverageState(inner, state.periods + ends, step, held)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
+def _written(old: optax.Params, new: optax.Params, now: jax.Array) -> optax.Params:
+    """`new` in the place of `old`, if it is time: a loop of one turn, which copies nothing else."""
+    return jax.lax.while_loop(
+        lambda carry: carry[0], lambda _: (jnp.zeros_like(now), new), (now, old)
+    )[1]
+
+
 def _average_of_held(state: Any, params: optax.Params) -> optax.Params:
     """The mean over as many periods as there have been."""
     del params
-    full = state.periods >= jnp.arange(AVERAGED, 0, -1)
+    full = state.periods > jnp.arange(AVERAGED)
     return jax.tree.map(
         lambda *held: sum(map(operator.mul, full, held)) / jnp.maximum(full.sum(), 1), *state.held
     )
@@ -114,10 +124,9 @@ def _schedule_free(
 ) -> optax.GradientTransformation:
     """Defazio et al., *The Road Less Scheduled*, 2024, at the peak of the schedule throughout."""
     del base, every
-    rate: Any = settings.learning_rate(0)
     if name in ("sgd", "momentum"):
-        return optax.contrib.schedule_free_sgd(float(rate), weight_decay=settings.weight_decay)
-    return optax.contrib.schedule_free_adamw(float(rate), weight_decay=settings.weight_decay)
+        return optax.contrib.schedule_free_sgd(settings.peak, weight_decay=settings.weight_decay)
+    return optax.contrib.schedule_free_adamw(settings.peak, weight_decay=settings.weight_decay)
 
 
 CONTROLS: Mapping[str, Control] = {

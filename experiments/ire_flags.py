@@ -76,8 +76,10 @@ def enhanced(
 ) -> dict[str, optax.GradientTransformationExtraArgs]:
     """The optimizer with each of --ire_masks, by the name of the arm."""
     _, model_state = workload.init(0)
+    logits = workload.logits
+    assert logits is not None
     fisher = pdt_optax.sampled_label_fisher(
-        lambda params, inputs: workload.logits(params, model_state, inputs),
+        lambda params, inputs: logits(params, model_state, inputs),
         jax.random.key(0),
         num_chunks=_NUM_CHUNKS.value,
     )

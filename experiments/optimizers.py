@@ -14,12 +14,14 @@ class Settings(NamedTuple):
 
     Attributes:
       learning_rate: learning rate of each step.
+      peak: the greatest of them.
       momentum: coefficient of the `momentum` optimizer.
       weight_decay: decoupled for `adamw`, `lamb` and `muon`, an L2 term of the gradient for the
         others.
     """
 
     learning_rate: optax.Schedule
+    peak: float
     momentum: float
     weight_decay: float
 

@@ -39,9 +39,11 @@ CRITERIA: Mapping[str, Criteria] = {
     "paper": "paper",
     "bounded": "bounded",
     "reference": "reference",
-    # The two halves of `paper`.
+    # The two halves of `paper`, and of `reference`.
     "magnitude": pdt_optax.magnitude_bounds(lower=lambda horizon: horizon),
     "sign": pdt_optax.path_sign(),
+    "reference_magnitude": pdt_optax.magnitude_bounds(1.0, lambda horizon: horizon + 1.0),
+    "reference_sign": pdt_optax.final_sign(),
     # Controls: a random mask of the ratio of `paper`, one of a fixed ratio, and none (Tano et al.
     # 2020).
     "random": _random_like("paper"),
@@ -112,7 +114,7 @@ _RESET_MOMENTUM = flags.DEFINE_bool(
 _SWITCHING = flags.DEFINE_bool(
     "pdt_switching",
     False,
-    "Also train an arm `switching`, a control: at every snapshot all weights jump to the "
+    "Also train an arm `switching`, a control: where PDT would predict all weights jump to the "
     "prediction if that lowers the validation loss.",
 )
 _VERIFY = flags.DEFINE_bool(
@@ -208,7 +210,7 @@ def _is_svd_rank(text: str) -> bool:
     return rank is None or (0 < rank < 1 if isinstance(rank, float) else rank >= -1)
 
 
-flags.register_validator("pdt_verify_gain_share", bool, "must be above 0.")
+flags.register_validator("pdt_verify_gain_share", lambda share: share > 0, "must be above 0.")
 flags.register_validator(
     "pdt_criteria", lambda names: set(names) <= set(CRITERIA), f"must be of {', '.join(CRITERIA)}."
 )
@@ -246,7 +248,7 @@ flags.register_validator(
     lambda words: not words or (is_integers(words) and is_distinct(words) and "0" not in words),
     "must be different integers from 1.",
 )
-flags.register_validator("pdt_streaming_forgetting", bool, "must be above 0.")
+flags.register_validator("pdt_streaming_forgetting", lambda f: f > 0, "must be above 0.")
 flags.register_validator(
     "pdt_verify_predictors",
     lambda names: is_distinct(names) and set(names) <= set(PREDICTORS),
@@ -267,6 +269,13 @@ def check(given: Sequence[str], optimizer: str) -> None:
     stray = [name for name in given if name.startswith(("pdt_verify_", "pdt_streaming_"))]
     if stray and not _VERIFY.value:
         sys.exit(f"flag --{stray[0]}: needs --pdt_verify.")
+    if _CRITERIA.value:
+        return
+    blind = ("pdt_predictor", "pdt_svd_rank", "pdt_adaptive", "pdt_rollback")
+    unread = blind if _SWITCHING.value else (*blind, "pdt_horizon", "pdt_interval")
+    stray = [name for name in given if name in unread]
+    if stray:
+        sys.exit(f"flag --{stray[0]}: is of jumps that are not verified; needs --pdt_criteria.")
 
 
 def links(steps_per_epoch: int) -> dict[str, Link]:
@@ -295,7 +304,7 @@ def links(steps_per_epoch: int) -> dict[str, Link]:
         streaming = pdt_optax.Streaming(int(word), _FORGETTING.value)
         found[f"streaming_{word}"] = _verified(every, settings._replace(history=streaming))
     if _SWITCHING.value:
-        found["switching"] = _switching(every)
+        found["switching"] = _switching(every, settings)
     return found
 
 
@@ -312,16 +321,18 @@ def _blind(every: int, criteria: str, settings: _Settings) -> Link:
     return Link(after, _arrays(settings.history), settings.horizon)
 
 
-def _switching(every: int) -> Link:
-    everything = pdt_optax.Verify((_HORIZON.value,), ("dmd",), pdt_optax.accept_all())
+def _switching(every: int, settings: _Settings) -> Link:
+    everything = pdt_optax.Verify((settings.horizon,), ("dmd",), pdt_optax.accept_all())
     after = _after(
         every,
-        history=_HISTORY.value,
-        start=_START.value,
-        interval=_INTERVAL.value,
+        history=settings.history,
+        start=settings.start,
+        interval=settings.interval,
+        scope=_SCOPE.value,
+        history_dtype=settings.history_dtype,
         verify=everything,
     )
-    return Link(after, _HISTORY.value, _VERIFY_POINTS, 1, "validation")
+    return Link(after, _arrays(settings.history), _VERIFY_POINTS, 1, "validation")
 
 
 def _verified(every: int, settings: _Settings) -> Link:

@@ -28,7 +28,7 @@ from experiments.fine_tuning import GRID, LOSSES, Task
 import pdt_optax
 
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of network, data and batches.")
-_SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", lower_bound=256)
+_SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", 256, 1797)
 _EPOCHS = flags.DEFINE_integer("epochs", 60, "Epochs of each run.", lower_bound=20)
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/predict_dmd", "Folder of records and picture.")
 HISTORY, HORIZON = 5, 5

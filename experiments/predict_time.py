@@ -31,7 +31,7 @@ from experiments.predict_time_report import THRESHOLDS
 import pdt_optax
 
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of network, data and batches.")
-_SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", lower_bound=256)
+_SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", 256, 1797)
 _MAX_STEPS = flags.DEFINE_integer("max_steps", 4000, "Steps predicted at most.", lower_bound=1)
 _LOSSES = flags.DEFINE_multi_enum("loss", LOSSES, LOSSES, "Losses of the fine-tuning.")
 _LINEARIZATIONS = flags.DEFINE_list("linearizations", ["1", "2"], "One prediction each.")

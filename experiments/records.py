@@ -22,6 +22,17 @@ CONFIG = "config.json"
 RECORDS = "records.jsonl"
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
 _SIGNIFICANT_DIGITS = 6
+# Flags that say how a run is carried out, and are no part of its configuration: what comes out does
+# not depend on them.
+MEANS = (
+    "run_dir",
+    "checkpoint_minutes",
+    "tensorboard",
+    "devices",
+    "coordinator",
+    "num_processes",
+    "process_id",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +55,7 @@ class EpochRecord:
       prediction_error: distance of the one-snapshot prediction from what the optimizer reached,
         relative to the optimizer's move.
       spectral_radius: largest modulus of the fitted eigenvalues, over all groups of coordinates.
+      predictions: how many there were in this epoch, if several.
       layer_mask_ratios: `mask_ratio` of each array of the parameters, in the order of `layers` of
         the end record.
     """
@@ -61,6 +73,7 @@ class EpochRecord:
     prediction_error: float | None = None
     spectral_radius: float | None = None
     layer_mask_ratios: list[float] | None = None
+    predictions: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +88,8 @@ class EndRecord:
       seconds: training time, without evaluation and compilation.
       compile_seconds: time to compile the arm's train step, once for all seeds.
       test_accuracy: fraction of the test split after the last epoch.
-      epoch_flops: floating-point operations of the forward and backward passes of an epoch.
+      epoch_flops: floating-point operations of the forward and backward passes of an epoch; None
+        if there are others.
       event_flops: those of one prediction.
       layers: path of each array of the parameters, with PDT only.
     """
@@ -94,7 +108,7 @@ class EndRecord:
 
 Record = EpochRecord | EndRecord
 # Left out of the file where they do not apply.
-_LATER = ("layer_mask_ratios", "epoch_flops", "event_flops", "layers")
+_LATER = ("layer_mask_ratios", "predictions", "epoch_flops", "event_flops", "layers")
 _KINDS: Mapping[str, type[Record]] = {"epoch": EpochRecord, "end": EndRecord}
 
 
@@ -168,8 +182,15 @@ def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
 
 
 def read(run_dir: pathlib.Path) -> list[Record]:
-    """Reads the records of a run, in the order they were written."""
-    return [_KINDS[row.pop("kind")](**row) for row in read_rows(run_dir)]
+    """Reads the records of a run, in the order they were written.
+
+    Raises:
+      ValueError: if they are those of another program.
+    """
+    rows = read_rows(run_dir)
+    if not all(row.get("kind") in _KINDS for row in rows):
+        raise ValueError(f"{run_dir} does not hold a run of experiments.train.")
+    return [_KINDS[row.pop("kind")](**row) for row in rows]
 
 
 def read_rows(run_dir: pathlib.Path) -> list[dict[str, Any]]:

@@ -86,8 +86,11 @@ def _weight(arguments: Sequence[str]) -> int:
 
 
 def _given(arguments: Sequence[str]) -> dict[str, str]:
-    """The values of flags; the last one counts."""
-    return dict(argument[2:].split("=", 1) for argument in arguments if "=" in argument)
+    """The values of flags; the last one counts, and one without a value is true."""
+    return {
+        name: value or "True"
+        for name, _, value in (argument[2:].partition("=") for argument in arguments)
+    }
 
 
 def _train(arguments: Sequence[str]) -> None:
@@ -109,6 +112,8 @@ def _is_finished(arguments: Sequence[str], run_dir: pathlib.Path) -> bool:
         return False
     flags = records.read_config(run_dir)["flags"]
     for name, value in _given(arguments).items():
+        if name in records.MEANS:
+            continue
         there = flags.get(name)
         if (",".join(there) if isinstance(there, list) else _number(str(there))) != _number(value):
             sys.exit(f"flag --runs_dir: {run_dir} holds another run: {name} is {there} there.")

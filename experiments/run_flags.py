@@ -143,15 +143,16 @@ flags.register_validator(
     "must be a finite number above 0.",
 )
 flags.register_validator("seeds", is_integers, "must be integers from 0, separated by commas.")
-flags.register_validator("seeds", is_distinct, "must be one or more different ones.")
+flags.register_validator(
+    "seeds",
+    lambda seeds: is_distinct([str(int(seed)) for seed in seeds]),
+    "must be one or more different ones.",
+)
 flags.register_validator(
     "controls",
     lambda names: not names or (is_distinct(names) and set(names) <= set(CONTROLS)),
     f"must be different ones of {', '.join(CONTROLS)}.",
 )
-
-# How a run is carried out; what comes out does not depend on it.
-MEANS = (RUN_DIR, CHECKPOINT_MINUTES, TENSORBOARD, DEVICES, COORDINATOR, NUM_PROCESSES, PROCESS_ID)
 
 
 def join() -> None:
@@ -176,6 +177,12 @@ def check(has_pdt: bool) -> None:
     others = (BASELINE, SHORT_EPOCHS, RETUNED_RATE, CONTROL_NAMES)
     if GRID.value and (has_pdt or any(flag.value for flag in others)):
         sys.exit("flag --grid: trains the optimizer alone; leave out the flags of other arms.")
+    if SCHEDULE.value == "cosine" and not LEARNING_RATE.value:
+        sys.exit("flag --learning_rate: must be above 0 with --schedule=cosine.")
+    if MINIMUM_RATE.value and SCHEDULE.value == "constant":
+        sys.exit("flag --minimum_learning_rate: needs --schedule=cosine.")
+    if MOMENTUM.value != MOMENTUM.default and OPTIMIZER.value != "momentum":
+        sys.exit("flag --momentum: needs --optimizer=momentum.")
     if SHORT_EPOCHS.value >= EPOCHS.value:
         sys.exit(
             f"flag --short_epochs={SHORT_EPOCHS.value}: must be below --epochs={EPOCHS.value}."
@@ -228,3 +235,5 @@ def workload() -> workloads.Workload:
         sys.exit(f"flag --dataset={DATASET.value}: {error}")
     except (TypeError, ValueError) as error:
         sys.exit(f"flag --model={MODEL.value}: {error}")
+    except ZeroDivisionError:
+        sys.exit(f"flag --model_width={WIDTH.value}: leaves a layer without units.")

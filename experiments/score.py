@@ -169,7 +169,7 @@ def flops(rows: Sequence[EpochRecord], end: EndRecord | None, epochs: int | None
     """Floating-point operations of an arm's first epochs, predictions included."""
     if end is None or end.epoch_flops is None or epochs is None:
         return None
-    events = sum(row.predicted for row in rows[:epochs])
+    events = sum(row.predictions or row.predicted for row in rows[:epochs])
     return epochs * end.epoch_flops + events * (end.event_flops or 0.0)
 
 

@@ -234,7 +234,7 @@ def at_scale(name: str, scale: str) -> Study:
         few.append("--pdt_snapshot_every=2")
     if any(flag.startswith("--short_epochs=") for flag in flags):
         few.append("--short_epochs=1")
-    return {run: (*few, "--epochs=2", "--seeds=1", "--batch_size=512")}
+    return {run: (*few, "--epochs=2", "--seeds=1", "--batch_size=256")}
 
 
 def _first(flag: str) -> str:

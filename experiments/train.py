@@ -33,6 +33,7 @@ from experiments import (
 )
 from experiments.controls import CONTROLS
 from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
+from experiments.placement import Placement
 from experiments.run_flags import BATCH_SIZE, EPOCHS, LEARNING_RATE
 from experiments.training import Arm
 
@@ -46,6 +47,7 @@ def main() -> None:
     """Runs the program."""
     _check_flags()
     run_flags.join()
+    placement = run_flags.placement()
     workload = run_flags.workload()
     arms = _arms(workload)
     run_dir = pathlib.Path(run_flags.RUN_DIR.value or pathlib.Path("runs", _default_name()))
@@ -64,7 +66,7 @@ def main() -> None:
     stop = checkpoints.Stop()
     try:
         with stop.on_signals():
-            for record in _train(workload, arms, run_dir, stop):
+            for record in _train(workload, arms, placement, run_dir, stop):
                 if is_first:
                     records.append(run_dir, record)
                 if logger:
@@ -93,6 +95,7 @@ def _silence(*_: Any, **__: Any) -> None:
 def _train(
     workload: workloads.Workload,
     arms: Sequence[Arm],
+    placement: Placement,
     run_dir: pathlib.Path,
     stop: checkpoints.Stop,
 ) -> Iterator[records.Record]:
@@ -115,7 +118,7 @@ def _train(
         saver,
         done[:number],
         position,
-        run_flags.placement(),
+        placement,
     )
     return progress.shown(rows, len(arms), len(seeds), EPOCHS.value, done[:number])
 
@@ -130,7 +133,8 @@ def _check_flags() -> None:
 def _steps_per_epoch(workload: workloads.Workload) -> int:
     steps = workload.dataset.steps_per_epoch(BATCH_SIZE.value)
     if not steps:
-        sys.exit(f"flag --batch_size={BATCH_SIZE.value}: is larger than the train split.")
+        of = "a class" if run_flags.ORDER.value == "one_class" else "the train split"
+        sys.exit(f"flag --batch_size={BATCH_SIZE.value}: is larger than {of}.")
     return steps
 
 
@@ -138,6 +142,8 @@ def _arms(workload: workloads.Workload) -> list[Arm]:
     steps_per_epoch = _steps_per_epoch(workload)
     steps = EPOCHS.value * steps_per_epoch
     has_ire = ire_flags.KAPPA.value is not None
+    if has_ire and workload.logits is None:
+        sys.exit(f"flag --ire_kappa: needs a model with classes, not {run_flags.MODEL.value}.")
     if run_flags.GRID.value:
         bases = {rate: _base(float(rate), steps) for rate in run_flags.GRID.value}
         if has_ire:
@@ -162,9 +168,9 @@ def _arms(workload: workloads.Workload) -> list[Arm]:
     if has_ire:
         base = _base(ire_flags.LEARNING_RATE.value or LEARNING_RATE.value, steps)
         for name, enhanced in ire_flags.enhanced(base, workload).items():
-            arms.append(Arm(name, enhanced))
+            arms.append(Arm(name, enhanced, is_counted=False))
             for other, link in links.items() if ire_flags.WITH_PDT.value else ():
-                arms.append(Arm(f"{name}+{other}", link.after(enhanced), link))
+                arms.append(Arm(f"{name}+{other}", link.after(enhanced), link, is_counted=False))
     return arms
 
 
@@ -176,7 +182,7 @@ def _settings(learning_rate: float, steps: int) -> Settings:
     schedule = SCHEDULES[run_flags.SCHEDULE.value](
         learning_rate, steps, run_flags.MINIMUM_RATE.value, warmup, restart
     )
-    return Settings(schedule, run_flags.MOMENTUM.value, run_flags.WEIGHT_DECAY.value)
+    return Settings(schedule, learning_rate, run_flags.MOMENTUM.value, run_flags.WEIGHT_DECAY.value)
 
 
 def _base(learning_rate: float, steps: int) -> optax.GradientTransformation:
@@ -189,13 +195,12 @@ def _own_flags() -> dict[str, flags.Flag]:
 
 
 def _configuration() -> dict[str, Any]:
-    means = [flag.name for flag in run_flags.MEANS]
-    return {name: flag.value for name, flag in _own_flags().items() if name not in means}
+    return {name: flag.value for name, flag in _own_flags().items() if name not in records.MEANS}
 
 
 def _default_name() -> str:
     named = (run_flags.MODEL, run_flags.DATASET, run_flags.OPTIMIZER)
-    apart = [flag.name for flag in (*named, *run_flags.MEANS)]
+    apart = [*(flag.name for flag in named), *records.MEANS]
     rest = [flag for flag in _own_flags().values() if flag.name not in apart]
     changed = [flag.serialize().removeprefix("--") for flag in rest if flag.value != flag.default]
     return "-".join([*(flag.value for flag in named), *changed])

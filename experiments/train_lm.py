@@ -38,6 +38,11 @@ def main() -> None:
     arm = language.Arm()
     if _MASK.value != "none":
         arm = language.Arm(_MASK.value, recipe.kappa, num_chunks=recipe.num_chunks)
+    if _STEPS.value is not None and _STEPS.value <= recipe.warmup_steps:
+        sys.exit(
+            f"flag --lm_steps={_STEPS.value}: must be above the {recipe.warmup_steps} steps of "
+            "warm-up."
+        )
     run_dir = pathlib.Path(_RUN_DIR.value)
     try:
         records.start(run_dir, _configuration())

@@ -45,6 +45,7 @@ class Arm(NamedTuple):
       link: PDT, if it is a link of it.
       epochs: passes over the train split, if fewer than those of the run.
       evaluated: (state of the optimizer, trained parameters) -> parameters that are evaluated.
+      is_counted: whether the gradient and the link are all that takes operations.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Arm(NamedTuple):
     link: Link | None = None
     epochs: int | None = None
     evaluated: Evaluated = lambda opt_state, params: params
+    is_counted: bool = True
 
 
 class Program(NamedTuple):
@@ -60,7 +62,7 @@ class Program(NamedTuple):
     arm: Arm
     step: Step
     compile_seconds: float
-    epoch_flops: float
+    epoch_flops: float | None
     event_flops: float
 
 
@@ -153,10 +155,12 @@ class Training:
             return {}
         metrics = pdt_optax.metrics(self.state.opt_state)
         before, self.predictions = self.predictions, int(metrics.predictions)
-        if self.predictions == before:
+        number = self.predictions - before
+        if not number:
             return {}
         return {
             "predicted": True,
+            "predictions": number if number > 1 else None,
             "mask_ratio": float(metrics.mask_ratio),
             "prediction_error": float(metrics.prediction_error),
             "spectral_radius": float(jnp.max(metrics.spectral_radius)),
@@ -216,7 +220,8 @@ def compile_arm(
     scored = placement.put_whole(scored_examples(workload, arm, 0, num_scored))
     gradient = jax.value_and_grad(workload.loss, has_aux=True)
     steps = workload.dataset.steps_per_epoch(batch_size)
-    epoch_flops = steps * flops.of(gradient, params, model_state, batch)
+    of_gradient = steps * flops.of(gradient, params, model_state, batch)
+    epoch_flops = of_gradient if arm.is_counted else None
     event_flops = 0.0
     if arm.link:
         size = sum(leaf.size for leaf in jax.tree.leaves(params))

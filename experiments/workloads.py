@@ -53,7 +53,7 @@ class Workload:
       init: seed -> (initial parameters, initial model state), nested dicts of arrays.
       loss: (parameters, model state, batch) -> (mean loss, next model state), in training mode.
       logits: (parameters, model state, inputs) -> logits without dropout, with batch norm by the
-        statistics of the inputs.
+        statistics of the inputs; None without classes.
       score: (parameters, model state, batch) -> mean loss of these: jumped parameters are judged
         by what they do, not by running statistics of the parameters before.
       evaluate: (parameters, model state, split, placement) -> metrics over a whole split.
@@ -63,7 +63,7 @@ class Workload:
     dataset: Dataset
     init: Callable[[int], tuple[optax.Params, ModelState]]
     loss: Callable[[optax.Params, ModelState, Examples], tuple[jax.Array, ModelState]]
-    logits: Callable[[optax.Params, ModelState, Array], jax.Array]
+    logits: Callable[[optax.Params, ModelState, Array], jax.Array] | None
     score: Callable[[optax.Params, ModelState, Examples], jax.Array]
     evaluate: Evaluate
     validation: Callable[[], Examples]
@@ -167,7 +167,8 @@ def _without_labels(modes: "_Modes", dataset: Dataset) -> Workload:
         return whole._replace(inputs=views(whole, 0))
 
     of_views = dataclasses.replace(dataset, augment=augment.two_views)
-    return Workload(of_views, modes.init, *modes.training_losses(losses), evaluate, validation)
+    training_loss, _, score = modes.training_losses(losses)
+    return Workload(of_views, modes.init, training_loss, None, score, evaluate, validation)
 
 
 def _mean(parts: Iterable[tuple[Any, int]]) -> Evaluation:

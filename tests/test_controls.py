@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from experiments import controls, pdt_flags
 from experiments.controls import CONTROLS
+from experiments.optimizers import SCHEDULES, Settings
 import pdt_optax
 
 START = np.array([1.0, -2.0], np.float32)
@@ -60,3 +62,12 @@ def test_a_random_mask_has_the_ratio_of_paper_among_what_moves():
     assert (accepted & paper)[moves].mean() == pytest.approx(0.25, abs=0.02)
     later = np.asarray(criterion(proposal._replace(event=jnp.array(1))))
     assert (accepted == later).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_schedule_free_has_the_peak_of_a_schedule_that_rises():
+    settings = Settings(SCHEDULES["cosine"](0.5, 20, 0.0, 10, 0), 0.5, momentum=0, weight_decay=0)
+    tx = CONTROLS["schedule_free"].build(optax.identity(), settings, "sgd", 1)
+    ones = jnp.ones(2)
+    free = optax.contrib.schedule_free_sgd(0.5)
+    moves = [tx.update(ones, tx.init(ones), ones)[0] for tx in (tx, free)]
+    np.testing.assert_allclose(*moves)

@@ -1,6 +1,7 @@
 """The experiments: data, model, run folder, scores, report, and the programs themselves."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 import functools
 import json
 import math
@@ -106,7 +107,8 @@ def test_an_epoch_visits_no_example_twice():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers_descend_in_place(optimizer: str, schedule: str):
-    settings = Settings(SCHEDULES[schedule](0.05, 20, 0.01, 2, 0), momentum=0.9, weight_decay=0.01)
+    rates = SCHEDULES[schedule](0.05, 20, 0.01, 2, 0)
+    settings = Settings(rates, 0.05, momentum=0.9, weight_decay=0.01)
     tx = OPTIMIZERS[optimizer](settings)
     params: Any = {"w": jnp.ones(3)}
     state = tx.init(params)
@@ -142,7 +144,7 @@ def test_a_cosine_falls_a_second_time_from_ten_times_the_minimum():
 
 def test_weight_decay_is_an_l2_term_of_sgd():
     tx = OPTIMIZERS["sgd"](
-        Settings(SCHEDULES["constant"](0.5, 1, 0.0, 0, 0), momentum=0, weight_decay=0.1)
+        Settings(SCHEDULES["constant"](0.5, 1, 0.0, 0, 0), 0.5, momentum=0, weight_decay=0.1)
     )
     params = {"w": np.full(2, 3, np.float32)}
     updates: Any = tx.update({"w": np.ones(2, np.float32)}, tx.init(params), params)[0]
@@ -377,6 +379,14 @@ def test_studies_are_runs_of_the_program(monkeypatch, name, study, capsys):
             assert train._arms(workload)
 
 
+@pytest.mark.parametrize("study", studies.STUDIES)
+def test_a_study_at_its_smallest_scale_has_steps(study):
+    (arguments,) = studies.at_scale(study, "smoke").values()
+    with flagsaver.flagsaver():
+        flags.FLAGS(["program", *arguments])
+        assert train._steps_per_epoch(run_flags.workload())
+
+
 def test_models_of_studies_fit_their_data(monkeypatch):
     for name, load in DATASETS.items():
         monkeypatch.setitem(DATASETS, name, functools.cache(load))
@@ -391,7 +401,10 @@ def test_models_of_studies_fit_their_data(monkeypatch):
 def test_reproduce_skips_what_is_done(monkeypatch, tmp_path, capsys):
     def finish(arguments):
         run_dir = pathlib.Path(arguments[-1].removeprefix("--run_dir="))
-        given = dict(word[2:].split("=", 1) for word in arguments if "=" in word)
+        given = {
+            name: value or True for name, _, value in (w[2:].partition("=") for w in arguments)
+        }
+        given = {name: value for name, value in given.items() if name not in records.MEANS}
         records.start(run_dir, {**given, "seeds": given["seeds"].split(",")})
         for seed in (1, 2):
             for row in (*epochs("base", [2.0], [0.5], 1.0, seed), end("base", seed)):
@@ -402,13 +415,19 @@ def test_reproduce_skips_what_is_done(monkeypatch, tmp_path, capsys):
     run_program(reproduce.main, *arguments)
     monkeypatch.setattr(reproduce, "_train", None)
     run_program(reproduce.main, *arguments)
-    other = {"fcn_sgd": ("--seeds=1", "--epochs=3")}
-    with monkeypatch.context() as patch:
-        patch.setitem(studies.STUDIES, "tuning", other)  # pyright: ignore[reportArgumentType]
-        with pytest.raises(SystemExit, match="holds another run: seeds"):
-            run_program(reproduce.main, "--study=tuning", f"--runs_dir={tmp_path}")
+    done = studies.STUDIES["tuning"]["fcn_sgd"]
+    for other, message in (
+        (("--seeds=1", "--epochs=3"), "holds another run: seeds"),
+        ((*done, "--pdt_verify"), "holds another run: pdt_verify is None there"),
+        ((*done, "--devices=fsdp"), None),
+    ):
+        with monkeypatch.context() as patch:
+            study: Any = {"fcn_sgd": other}
+            patch.setitem(studies.STUDIES, "tuning", study)
+            with pytest.raises(SystemExit, match=message) if message else nullcontext():
+                run_program(reproduce.main, "--study=tuning", f"--runs_dir={tmp_path}")
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("| fcn_sgd | base | 1 |") for line in lines) == 2
+    assert sum(line.startswith("| fcn_sgd | base | 1 |") for line in lines) == 3
     for wrong, message in (
         (("--study=tuning", "--runs=x"), "flag --runs=x: must be of fcn_sgd, "),
         ((), "flag --study: must be given, one of tuning, "),
@@ -516,7 +535,8 @@ def test_only_positive_losses_are_on_a_logarithmic_axis():
         ("--learning_rate=nan", "flag --learning_rate=nan: must be a finite number"),
         ("--seeds=1,x", "flag --seeds=.*: must be integers from 0"),
         ("--grid=0.1,0", "flag --grid=.*: must be learning rates"),
-        ("--seeds=1,1", "flag --seeds=.*: must be one or more different ones"),
+        ("--seeds=1,01", "flag --seeds=.*: must be one or more different ones"),
+        ("--pdt_verify_gain_share=nan", "flag --pdt_verify_gain_share=nan: must be above 0"),
         ("--pdt_criteria=papers", "flag --pdt_criteria=.*: must be of paper, bounded"),
         ("--pdt_history=2", "flag --pdt_history=2: .* >= 3"),
         ("--ire_kappa=inf", "flag --ire_kappa=inf: must be a finite number"),
@@ -542,9 +562,19 @@ def test_a_bad_flag_is_named(argument: str, message: str):
         (("--ire_kappa=1", "--ire_masks=flat,sharp", "--grid=1"), "tunes one of --ire_masks"),
         (("--pdt", "--pdt_reset_momentum"), "--optimizer=sgd has no momentum"),
         (("--epochs=5", "--short_epochs=5"), "--short_epochs=5: must be below --epochs=5"),
+        (("--pdt", "--pdt_criteria=", "--pdt_verify", "--pdt_rollback"), "needs --pdt_criteria"),
+        (("--schedule=cosine", "--learning_rate=0"), "--learning_rate: must be above 0"),
+        ("--minimum_learning_rate=1", "--minimum_learning_rate: needs --schedule=cosine"),
+        ("--momentum=0.5", "--momentum: needs --optimizer=momentum"),
+        ("--model_width=0.0001", "--model_width=0.0001: leaves a layer without units"),
+        (
+            ("--model=simsiam", "--dataset=patches640", "--ire_kappa=1"),
+            "--ire_kappa: needs a model with classes, not simsiam",
+        ),
         ("--warmup_epochs=3", "--warmup_epochs: needs --schedule=cosine"),
         ("--restart_epoch=3", "--restart_epoch: needs --schedule=cosine"),
         ("--batch_size=5000", "flag --batch_size=5000: is larger than the train split"),
+        (("--batches=one_class", "--batch_size=512"), "--batch_size=512: is larger than a class"),
         ("--run_dir=/dev/null/run", "flag --run_dir: .*Not a directory"),
         ("--num_processes=2", "flag --coordinator: must be given"),
         (("--coordinator=x:1", "--process_id=1"), "flag --coordinator: needs --num_processes"),
@@ -572,6 +602,16 @@ def test_command_line_errors_are_short():
 def test_report_of_a_missing_run_is_an_error(tmp_path: pathlib.Path):
     with pytest.raises(SystemExit, match=r"flag --run: .*No such file"):
         run_program(report.main, f"--run={tmp_path / 'missing'}")
+    with pytest.raises(SystemExit, match=r"flag --run: .* does not hold a run"):
+        run_program(report.main, f"--run={pages.RESULTS / 'bench'}")
+
+
+def test_a_refused_command_leaves_no_run_folder(tmp_path: pathlib.Path):
+    with pytest.raises(SystemExit, match="must be a multiple of the 8 devices"):
+        run_program(
+            train.main, "--devices=data", "--batch_size=250", f"--run_dir={tmp_path / 'run'}"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("arm", "steps"), list(zip(toy.ARMS, (53, 25, 27, 29, 52), strict=True)))

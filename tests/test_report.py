@@ -47,6 +47,12 @@ def test_operations_to_the_target_count_predictions_until_then():
     assert saved == [0.0, pytest.approx(1 - 250 / 400), 0.0, None]
 
 
+def test_operations_count_each_of_several_predictions_in_an_epoch():
+    rows = [EpochRecord(1, "paper", 1, 1.0, *[0.5] * 4, True, 0.5, predictions=3)]
+    end = EndRecord(1, "paper", "finished", 1, 1.0, 0.5, 0.5, 100.0, 50.0)
+    assert score.flops(rows, end, 1) == 100 + 3 * 50
+
+
 def test_bootstrap_interval_of_the_median():
     assert score.interval([7, 7, 7]) == (7, 7)
     assert score.interval([3, 9]) == (3, 9)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import chex
 from flax import nnx
@@ -92,7 +93,7 @@ def test_a_horizon_that_overflows_leaves_the_nearer_ones_alone():
 
     def taken(horizons):
         tx = pdt_optax.pdt(1, interval=0, verify=pdt_optax.Verify(horizons, ("dmd",)))
-        params = jnp.array([1.0, 1.0])
+        params: Any = jnp.array([1.0, 1.0])
         state = tx.init(params)
         update = jax.jit(functools.partial(tx.update, value_fn=lambda p: -jnp.abs(p).sum()))
         for _ in range(5):

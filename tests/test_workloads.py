@@ -80,7 +80,8 @@ def test_evaluation_is_that_of_the_whole_split(devices):
     params, state, _ = placement.put(*workload.init(0), optax.sgd(0.1))
     loss, accuracy = workload.evaluate(params, state, "train", placement)
     params, state = workload.init(0)
-    right = workload.logits(params, state, dataset.train.inputs).argmax(-1) == dataset.train.labels
+    logits: Any = workload.logits
+    right = logits(params, state, dataset.train.inputs).argmax(-1) == dataset.train.labels
     assert loss == pytest.approx(float(workload.score(params, state, dataset.train)), rel=1e-5)
     assert accuracy == np.asarray(right).mean()
     wild = jax.tree.map(lambda leaf: leaf * np.nan, params)
