@@ -160,7 +160,7 @@ STUDIES: Mapping[str, Study] = {
         for name in ("fcn_sgd", "fcn_adam")
     },
     # What happens without the mask, without intervals, with switching on the validation loss in the
-    # place of both, and where a random subset goes on as in the last epoch.
+    # place of the mask, and where a random subset goes on as in the last epoch.
     "failures": {
         "non_selective": (*_FAILING, "--pdt_criteria=paper,accept_all"),
         "every_epoch": (*_FAILING, "--pdt_interval=0", "--pdt_criteria=paper"),
