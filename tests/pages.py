@@ -18,7 +18,7 @@ _STUDIES = {
     "docs/performance.md": ("history",),
     "docs/results.md": (
         *(f"table{number}" for number in (1, 2, 3, 4, 5, 6)),
-        *("figure2", "masks", "figure14", "tuning"),
+        *("unmasked", "figure2", "masks", "figure14", "tuning"),
     ),
 }
 _OTHERS = {
