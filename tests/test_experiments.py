@@ -666,6 +666,15 @@ def test_what_fails_in_the_records():
     assert [row.loss_epochs for row in random["base"]] == [60, 60, 60]
 
 
+def test_without_the_mask_no_network_gets_there():
+    scores = pages.study_scores("unmasked")
+    assert scores.keys() == studies.STUDIES["unmasked"].keys()
+    for run in scores.values():
+        arms = score.by_arm(run)
+        assert {row.loss_epochs for row in arms["accept_all"]} == {None}
+        assert {row.loss_epochs for row in arms["base"]} <= {10, 14, 15, 16, 18}
+
+
 def test_demo_meets_its_figures():
     """Medians over five seeds that nothing was tuned on."""
     scores = score.by_arm(pages.study_scores("controls")["fcn_sgd"])
