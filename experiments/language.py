@@ -169,7 +169,12 @@ class Task:
                 return (optax.apply_updates(params, updates), state), None
 
             (params, state), _ = jax.lax.scan(step, (params, state), batches)
-            return params, state, self.loss(params, jnp.asarray(self.validation_rows))
+            losses = jax.lax.map(
+                lambda row: self.loss(params, row[None]),
+                jnp.asarray(self.validation_rows),
+                batch_size=self.recipe.batch_size,
+            )
+            return params, state, jnp.mean(losses)
 
         return train
 

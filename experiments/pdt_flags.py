@@ -121,8 +121,8 @@ _VERIFY = flags.DEFINE_bool(
     "pdt_verify",
     False,
     "Also train an arm `verified`: at every snapshot the jumps to --pdt_verify_horizons by "
-    "--pdt_verify_predictors are scored on --pdt_verify_examples training examples, and the furthest "
-    "one is made that keeps --pdt_verify_gain_share of the best gain.",
+    "--pdt_verify_predictors are scored on --pdt_verify_examples training examples, and the "
+    "furthest one is made that keeps --pdt_verify_gain_share of the best gain.",
 )
 _VERIFY_HORIZONS = flags.DEFINE_list(
     "pdt_verify_horizons", ["2", "5", "20"], "Snapshots predicted ahead, one candidate each."

@@ -130,6 +130,7 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
     )
     return {
         "status": prediction.status,
+        "steps_to_least": prediction.steps,
         "stability": round(prediction.stability, 4),
         "sample_gradients": prediction.sample_gradients,
         "seconds": round(time.perf_counter() - start, 2),

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.core import Tracer
 import jax.numpy as jnp
+import numpy as np
 
 
 def is_number(value: Any) -> bool:
@@ -76,6 +77,16 @@ def check_not_negative(name: str, value: Any, *others: str) -> None:
     if not ((is_number(value) or isinstance(value, jax.Array)) and 0 <= value < math.inf):
         what = " or ".join(["a finite number of at least 0", *others])
         raise ValueError(f"`{name}` must be {what}, got {value!r}.")
+
+
+def check_key(name: str, value: Any) -> None:
+    """Raises ValueError unless it is a random key, typed or of uint32."""
+    dtype = getattr(value, "dtype", np.dtype(object))
+    is_raw = dtype == np.uint32 and value.ndim == 1
+    if not (is_raw or (jnp.issubdtype(dtype, jax.dtypes.prng_key) and not value.ndim)):
+        raise ValueError(
+            f"`{name}` must be a random key, such as jax.random.key(0); got {value!r}."
+        )
 
 
 def check_passed(name: str, value: Any, example: str) -> None:

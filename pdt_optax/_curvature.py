@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from pdt_optax import _leaves
-from pdt_optax._checks import as_int, check_passed
+from pdt_optax._checks import as_int, check_key, check_passed
 
 ApplyFn = Callable[[Any, Any], jax.Array]
 
@@ -57,8 +57,9 @@ def sampled_label_fisher(
       returns a tree like the parameters, in float32.
 
     Raises:
-      ValueError: if `num_chunks` is not an int of at least 1; from ``update`` if
-        ``inputs`` is missing or its first axis is not a multiple of `num_chunks`.
+      ValueError: if `num_chunks` is not an int of at least 1 or `key` no random key; from
+        ``update`` if ``inputs`` is missing, its first axis is not a multiple of
+        `num_chunks`, or the logits have another shape or fewer than two classes.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -80,6 +81,11 @@ def sampled_label_fisher(
     """
 
     def draw(key, logits):
+        if logits.shape[-1] < 2:
+            raise ValueError(
+                "`apply_fn` must return logits of two or more classes, got shape "
+                f"{logits.shape}: give a single logit a second one of zeros."
+            )
         labels = jax.random.categorical(key, logits)
         return jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[-1])
 
@@ -170,6 +176,7 @@ def _sampled(
 ) -> optax.GradientTransformationExtraArgs:
     """Squares of gradients along random cotangents of the outputs, averaged over chunks."""
     num_chunks = as_int("num_chunks", num_chunks, 1)
+    check_key("key", key)
 
     def update_fn(updates, state, params=None, *, inputs=None, **extra_args):
         del updates, extra_args
@@ -190,6 +197,11 @@ def _sampled(
                 return apply_fn(floats.replace(params, weights), chunk)
 
             outputs, pull_back = jax.vjp(outputs_of, weights)
+            if outputs.ndim < 2:
+                raise ValueError(
+                    "`apply_fn` must return outputs of shape (..., outputs) for the examples of a "
+                    f"batch, got {outputs.shape}."
+                )
             cotangent = draw(draw_key, outputs.astype(jnp.float32)).astype(outputs.dtype)
             (gradients,) = pull_back(cotangent)
             squares = [jnp.square(gradient.astype(jnp.float32)) for gradient in gradients]

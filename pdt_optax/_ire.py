@@ -33,7 +33,7 @@ class IREState(NamedTuple):
         `beta` is positive; otherwise None.
       curvature_state: state of the estimator.
       flat_threshold: float32, the greatest curvature that counts as flat, for each
-        group of `scope`.
+        group of `scope` of which a leaf counts.
       flat_fraction: float32 scalar, the part of the coordinates that is flat; above
         `gamma` where many share the greatest curvature.
     """

@@ -103,7 +103,8 @@ def pdt(
       history_dtype: dtype of the stored increments: None for that of the parameters
         (bfloat16 for those of eight bits), a floating dtype, or ``'int8'``. Numbers of
         eight bits, ``'float8_e4m3fn'`` too, get a scale for each block of 64 to 256
-        along the last axis, or of all of it if none of these divides it. The newest snapshot is kept in the parameters' dtype.
+        along the last axis, or for all of it if none of these divides it. The newest
+        snapshot is kept in the parameters' dtype.
       exclude: leaves that take no part: a tree of booleans (a prefix of the
         parameters' tree) or a function from parameters to it. Their updates pass
         untouched, no history of them is kept, and `rollback` does not restore them.

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 _BITS_OF_INFINITY = int(np.float32(np.inf).view(np.int32))
-# A count is a pair of int32, `(high << _LOW_BITS) + low`: exact up to 2**41 entries.
+# A count is a pair of int32, `(high << _LOW_BITS) + low`: exact up to 2**41 entries of arrays whose
+# last axis is below 2**31 and whose other axes are below 2**26.
 _LOW_BITS = 10
 _LOW = (1 << _LOW_BITS) - 1
 _INT32_ENTRIES = 1 << 31
@@ -53,7 +54,9 @@ def _count(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
     high = jnp.zeros_like(low)
     while low.ndim:
         high, low = _carry(high, low)
-        high, low = high.sum(-1, dtype=jnp.int32), low.sum(-1, dtype=jnp.int32)
+        upper, low = ((part).sum(-1, dtype=jnp.int32) for part in (low >> 5, low & 31))
+        high = high.sum(-1, dtype=jnp.int32) + (upper >> (_LOW_BITS - 5))
+        low += (upper & (_LOW >> 5)) << 5
     return _carry(high, low)
 
 

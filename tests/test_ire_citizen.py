@@ -128,6 +128,15 @@ def test_smallest_of_hostile_numbers(monkeypatch, entries):
         np.testing.assert_array_equal(find(arrays, rank), ordered[rank - 1 : rank])
 
 
+def test_count_of_more_than_an_int32_holds():
+    @jax.jit
+    def pair(one):
+        return _threshold._count(jnp.broadcast_to(one, (2**22, 2**9)))
+
+    high, low = pair(jnp.array(True))
+    assert (int(high) << 10) + int(low) == 2**31
+
+
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
 def test_a_degenerate_estimate_is_dropped(bad):
     tx = pdt_optax.scale_by_ire(
@@ -410,13 +419,27 @@ def test_arguments(options, message):
         (fisher(), {}, "`params` and `inputs` must be passed"),
         (fisher(num_chunks=5), {"inputs": INPUTS}, "a multiple of `num_chunks`, 5; got 32"),
         (fisher(), {"inputs": INPUTS[:0]}, "`inputs` must be arrays .* not empty"),
+        (
+            pdt_optax.sampled_label_fisher(
+                lambda params, inputs: apply_fn(params, inputs)[:, :1], jax.random.key(0)
+            ),
+            {"inputs": INPUTS},
+            "`apply_fn` must return logits of two or more classes",
+        ),
+        (
+            pdt_optax.gauss_newton(
+                lambda params, inputs: apply_fn(params, inputs)[:, 0], jax.random.key(0)
+            ),
+            {"inputs": INPUTS},
+            r"`apply_fn` must return outputs of shape \(\.\.\., outputs\)",
+        ),
         (pdt_optax.given_curvature(), {}, "`curvature` must be passed"),
         (pdt_optax.given_curvature(), {"curvature": [1]}, "`curvature` must have the tree"),
     ],
 )
 def test_extra_arguments(tx, given, message):
     params = initial_params()
-    tx = link(curvature_fn=tx)
+    tx = link(warmup_steps=0, curvature_fn=tx)
     with pytest.raises(ValueError, match=message):
         tx.update(params, tx.init(params), params, **given)
 

@@ -1,5 +1,7 @@
 """Predictions of training time against real training with optax and plain NumPy."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +101,14 @@ def test_closed_forms_are_real_training(options):
     prediction = predict("mse", **options)
     np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
     assert prediction.steps == np.argmax(expected <= 0.5 * expected[0])
+    curve = pdt_optax.mse_curve(
+        pdt_optax.EmpiricalKernel(INPUTS @ INPUTS.T),
+        INPUTS @ WEIGHTS - TARGETS,
+        origin=INPUTS @ WEIGHTS,
+        **{"learning_rate": 3.0} | options,
+    )
+    with jax.enable_x64(True):  # One step, by its roots.
+        np.testing.assert_allclose(curve(STEPS), expected[-1], rtol=1e-10)
 
 
 @pytest.mark.parametrize("options", OPTIMIZERS, ids=describe)
@@ -292,7 +302,7 @@ def test_parts_of_the_gradients_make_the_same_kernel(monkeypatch):
         pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form).matrix
         for form in ("exact", "class_block", "trace")
     ]
-    monkeypatch.setattr("pdt_optax._training_time._kernel._GRADIENT_BYTES", 16 * 3 * 56 * 2)
+    monkeypatch.setattr("pdt_optax._training_time._kernel.GRADIENT_BYTES", 16 * 3 * 56 * 2)
     monkeypatch.setattr("pdt_optax._training_time._gradients._CHUNK_SAMPLES", 4)
     for form, matrix in zip(("exact", "class_block", "trace"), whole, strict=True):
         kernel = pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form)
@@ -354,6 +364,10 @@ def test_steps_on_a_function_are_those_on_its_values():
         ({"max_samples": 1}, "`max_samples` must be None or .* got 1"),
         ({"sampling": "epoch"}, "`sampling` must be one of .* got 'epoch'"),
         ({"loss": "mae"}, "`loss` must be one of 'mse', .* got 'mae'"),
+        ({"loss": optax.l2_loss}, r"`loss` must return a scalar .* shape \(2,\): sum"),
+        ({"kernel": np.eye(2)}, "`kernel` must be a name or .* got ndarray"),
+        ({"key": 0}, "`key` must be a random key, .* got 0"),
+        ({"learning_rate": lambda step: 0.0 * step}, "`learning_rate` must not be 0 at all"),
     ],
 )
 def test_arguments(options, message):
@@ -384,12 +398,83 @@ def test_arguments_of_function_space_sgd(options, message):
         )
 
 
+def test_a_rate_above_the_limit_for_a_while():
+    """The limit of the step is 2 / curvature; by hand on three modes."""
+    curvatures = np.array([4.0, 1.0, 0.25])
+    rates = np.array([1.2] * 2 + [0.3] * 18) * 2 / 4
+    residual, losses = np.ones(3), []
+    for rate in [0, *rates]:
+        residual = residual * (1 - rate * curvatures)
+        losses.append(np.sum(residual**2) / 6)
+    inputs = np.diag(np.sqrt(3 * curvatures))
+    rising = [
+        pdt_optax.predict_training_time(
+            lambda weights, inputs: inputs @ weights,
+            np.zeros((3, 1)),
+            (inputs, -np.ones((3, 1))),
+            loss="mse",
+            learning_rate=lambda step: jnp.asarray(rates)[step],
+            max_steps=20,
+            threshold=threshold,
+        )
+        for threshold in (0.05, 1e-9)
+    ]
+    np.testing.assert_allclose(rising[0].loss, losses, rtol=1e-5)
+    assert rising[0].status == "reached"
+    assert rising[0].steps == np.flatnonzero(np.array(losses) <= 0.05)[0]
+    assert rising[1].status == "not_reached"
+    assert any("diverges meanwhile" in warning for warning in rising[0].warnings)
+
+
+def test_curve_of_a_rate_that_rises_from_nothing_and_of_one_that_overflows():
+    kernel = pdt_optax.EmpiricalKernel(np.array([[2.0]]))
+    rising = pdt_optax.mse_curve(kernel, np.ones((1, 1)), learning_rate=lambda t: 0.25 * t)
+    np.testing.assert_allclose(rising([0, 1, 2]), [0.5, 0.5, 0.125])
+    assert pdt_optax.steps_to_threshold(rising, 0.2, 600) == 2
+    wild = pdt_optax.mse_curve(kernel, np.ones((1, 1)), learning_rate=100.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not np.isfinite(wild(np.arange(300))[-1])
+        assert not np.isfinite(wild(300))
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize("decays_to_zero", [False, True])
+def test_weights_that_decay(decoupled, decays_to_zero):
+    """They are what NumPy's descent on the weights themselves arrives at."""
+    start, weights, velocity = WEIGHTS, WEIGHTS, np.zeros_like(WEIGHTS)
+    origin = 0 * start if decays_to_zero else start
+    for _ in range(20):
+        gradient = INPUTS.T @ (INPUTS @ weights - TARGETS) / N
+        decay = 0.02 * (weights - origin)
+        velocity = 0.5 * velocity + gradient + (0 if decoupled else decay)
+        weights = weights - 0.5 * (velocity + (decay if decoupled else 0))
+    path = pdt_optax.function_space_sgd(
+        pdt_optax.EmpiricalKernel(INPUTS @ INPUTS.T),
+        INPUTS @ start,
+        TARGETS,
+        loss="mse",
+        learning_rate=0.5,
+        steps=20,
+        momentum=0.5,
+        weight_decay=0.02,
+        decoupled=decoupled,
+        origin=INPUTS @ start if decays_to_zero else None,
+    )
+    found = INPUTS.T @ path.weights.samples + path.weights.weights * start
+    np.testing.assert_allclose(found, weights, rtol=1e-9)
+
+
 def test_arguments_of_batches_and_curves():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match=r"`sampling` must be one of .* got 'replacment'"):
         pdt_optax.sample_batches(key, 4, 2, 1, "replacment")  # pyright: ignore
     with pytest.raises(ValueError, match="`batch_size` must be an int from 1 to the 4 examples"):
         pdt_optax.sample_batches(key, 4, 5, 1, "reshuffle")
+    with pytest.raises(ValueError, match="`steps` must be an int of at least 1, got 0"):
+        pdt_optax.sample_batches(key, 4, 2, 0, "reshuffle")
+    with pytest.raises(ValueError, match=r"`key` must be a random key, .* got 3"):
+        pdt_optax.sample_batches(3, 4, 2, 1, "reshuffle")  # pyright: ignore
     curve = pdt_optax.mse_curve(
         pdt_optax.EmpiricalKernel(np.eye(2)), np.ones((2, 1)), learning_rate=0.1
     )

@@ -11,6 +11,8 @@ from pdt_optax._checks import is_number
 from pdt_optax._training_time._kernel import EmpiricalKernel
 from pdt_optax._training_time._settings import SGD
 
+_POWERS = 30  # Steps that take as long as the powers of one.
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MSECurve:
@@ -39,9 +41,14 @@ class MSECurve:
         steps = np.asarray(steps)
         if not np.issubdtype(steps.dtype, np.integer) or (steps < 0).any():
             raise ValueError(f"`steps` must be integers of at least 0, got {steps!r}.")
+        if not steps.size:
+            return np.zeros(steps.shape)
         times, places = np.unique(steps, return_inverse=True)
-        residuals = self._closed_form if self.optimizer.constant_rate else self._iterated
-        losses = np.array([0.5 * self.scale * np.sum(r**2) for r in residuals(times)])
+        are_few = len(times) * _POWERS < times[-1]
+        solves = self.optimizer.constant_rate and are_few
+        residuals = (self._closed_form if solves else self._iterated)(times)
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = np.array([0.5 * self.scale * np.sum(r**2) for r in residuals])
         return losses[places].reshape(steps.shape)
 
     def asymptote(self, *, null_space: bool) -> float:
@@ -126,8 +133,8 @@ def mse_curve(
     .. math::
       L_t = \frac{c}{2} \sum_k (1 - \eta c \lambda_k)^{2t} a_k^2, \qquad a = U^\top r_0,
 
-    and momentum and weight decay second-order recurrences, solved by their roots. A
-    learning-rate schedule is iterated.
+    and momentum and weight decay second-order recurrences, solved by their roots where few
+    steps are asked for. Many steps, and a learning-rate schedule, are iterated.
 
     Args:
       kernel: of the network at its initial parameters.

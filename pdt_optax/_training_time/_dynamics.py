@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pdt_optax._checks import is_int
+from pdt_optax._checks import check_key, is_int
 from pdt_optax._training_time import _losses
 from pdt_optax._training_time._closed_form import check_fit
 from pdt_optax._training_time._kernel import EmpiricalKernel
@@ -72,9 +72,12 @@ def sample_batches(
       The indices.
 
     Raises:
-      ValueError: if `batch_size` or `sampling` is none of these.
+      ValueError: if `key` is no random key, or another argument is none of these.
     """
     check_sampling(sampling)
+    check_key("key", key)
+    if not is_int(steps, 1):
+        raise ValueError(f"`steps` must be an int of at least 1, got {steps!r}.")
     if not is_int(batch_size, 1) or batch_size > num_examples:
         raise ValueError(
             f"`batch_size` must be an int from 1 to the {num_examples} examples, "
@@ -187,6 +190,7 @@ def function_space_sgd(
         if not known or batches.min() < 0 or batches.max() >= len(outputs):
             raise ValueError(f"`batches` must be integers from 0 to {len(outputs) - 1}.")
     zeros = np.zeros_like(outputs)
+    start = 0.0 if origin is None else 1.0  # What decays is the distance from the origin.
     double = functools.partial(jnp.asarray, dtype=np.float64)
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         losses, accuracy, end, done = _run(
@@ -196,7 +200,7 @@ def function_space_sgd(
             _losses.classes(targets, outputs),
             (
                 jnp.asarray(outputs),
-                Vector(*map(double, (zeros if origin is None else origin, zeros, 1.0))),
+                Vector(*map(double, (zeros if origin is None else origin, zeros, start))),
                 Vector(*map(double, (zeros, zeros, 0.0))),
             ),
             _padded(optimizer.rates(steps)),
@@ -212,7 +216,7 @@ def function_space_sgd(
             np.asarray(losses)[:kept],
             None if accuracy is None else np.asarray(accuracy)[:kept],
             outputs,
-            weights,
+            weights._replace(weights=weights.weights + 1 - start),
         )
 
 

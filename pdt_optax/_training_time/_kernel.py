@@ -13,7 +13,7 @@ from pdt_optax._training_time._gradients import ApplyFn, Leaves, Network, Sketch
 Form = Literal["exact", "class_block", "trace"]
 FORMS: tuple[Form, ...] = ("exact", "class_block", "trace")
 _KERNEL_BYTES = 2**32
-_GRADIENT_BYTES = 2**30
+GRADIENT_BYTES = 2**30
 _PRODUCT = {2: "ij,ja->ia", 3: "aij,ja->ia", 4: "iajb,jb->ia"}
 
 
@@ -214,7 +214,7 @@ def compute(
     gradients = network.sample_gradients(cotangents, sketch)
     matrix = np.zeros(shapes[form])
     # Two blocks of gradients are held, of one leaf in float64 besides.
-    block = int(max(_GRADIENT_BYTES // (16 * len(cotangents) * width), 1))
+    block = int(max(GRADIENT_BYTES // (16 * len(cotangents) * width), 1))
     computed = 0
     for start in range(0, size, block):
         rows = slice(start, min(start + block, size))

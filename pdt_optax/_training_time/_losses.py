@@ -55,6 +55,12 @@ def resolve_targets(loss: LossFn, outputs: np.ndarray, targets: Any) -> np.ndarr
         )
     if not np.all(np.isfinite(targets)):
         raise ValueError("targets must be finite, got nan or inf.")
+    shape = jax.eval_shape(loss, outputs[0], targets[0]).shape
+    if shape:
+        raise ValueError(
+            f"`loss` must return a scalar for one example, got an array of shape {shape}: sum "
+            "what it returns."
+        )
     return targets
 
 
@@ -86,12 +92,17 @@ def curvature(
     loss: LossFn, kernel: EmpiricalKernel, outputs: np.ndarray, targets: np.ndarray
 ) -> float:
     """Greatest eigenvalue of the kernel times the loss's second derivatives, by powers."""
-    with jax.enable_x64(True):
-        hessians = np.asarray(jax.jit(jax.vmap(jax.hessian(loss)))(outputs, targets))
-    hessians = hessians / len(outputs)
+
+    @jax.jit
+    @jax.vmap
+    def times_hessian(outputs, target, vector):
+        return jax.jvp(lambda z: jax.grad(loss)(z, target), (outputs,), (vector,))[1]
+
     vector, value = np.random.default_rng(0).normal(size=outputs.shape), 0.0
     for _ in range(200):
-        image = kernel @ np.einsum("iab,ib->ia", hessians, vector)
+        with jax.enable_x64(True):
+            turned = np.asarray(times_hessian(outputs, targets, vector))
+        image = kernel @ (turned / len(outputs))
         last, value = value, float(np.linalg.norm(image) / np.linalg.norm(vector))
         if value == 0 or abs(value - last) < 1e-6 * value:
             break

@@ -40,6 +40,11 @@ class Plan:
 
     def __post_init__(self):
         form = self.kernel.form if isinstance(self.kernel, _kernel.EmpiricalKernel) else self.kernel
+        if not isinstance(form, str):
+            raise ValueError(
+                "`kernel` must be a name or a pdt_optax.EmpiricalKernel, got "
+                f"{type(form).__name__}."
+            )
         form = "exact" if form == "auto" else form
         _kernel.check_kernel_arguments(form, self.num_cotangents, self.projection_dim)
         for name in ("max_steps", "linearizations"):
@@ -94,7 +99,8 @@ class Plan:
         if isinstance(form, _kernel.EmpiricalKernel):
             form = form.form
         if form == "auto":
-            form = "exact" if size * num_outputs <= _EXACT_SIZE else "class_block"
+            fits = 4 * size * num_outputs * network.size <= _kernel.GRADIENT_BYTES
+            form = "exact" if size * num_outputs <= _EXACT_SIZE and fits else "class_block"
         dim = self.projection_dim
         is_large = 4 * size * network.size > _PROJECT_ABOVE_BYTES
         if dim is None and form != "exact" and is_large:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from pdt_optax._checks import is_int
+from pdt_optax._checks import check_key, is_int
 from pdt_optax._training_time import _kernel, _losses
 from pdt_optax._training_time._closed_form import check_fit, mse_curve
 from pdt_optax._training_time._dynamics import Sampling
@@ -139,6 +139,7 @@ def predict_training_time(
     if max_samples is not None and isinstance(kernel, EmpiricalKernel):
         raise ValueError("`max_samples` must be None where `kernel` is one of all inputs.")
     key = jax.random.key(0) if key is None else key
+    check_key("key", key)
     if max_samples is None or max_samples >= size:
         return _predict(plan, inputs, targets, key)
     draw_key, order_key = jax.random.split(key)
@@ -178,6 +179,8 @@ def _predict(
         initial = float(_losses.mean(plan.loss, outputs, targets))
     threshold = plan.loss_to_reach(initial)
     rates = plan.optimizer.rates(plan.max_steps)
+    if not rates.any():
+        raise ValueError("`learning_rate` must not be 0 at all of the steps, got 0 throughout.")
     batch_key, kernel_key = jax.random.split(key)
     if isinstance(plan.kernel, EmpiricalKernel):
         kernel = plan.kernel
@@ -221,7 +224,8 @@ def _predict(
 
     steps = 0 if initial <= threshold else steps_to_threshold(losses, threshold, plan.max_steps)
     diverges = not np.all(np.isfinite(losses)) or losses[-1] > 10 * abs(initial)
-    if (stability >= 1 and (quadratic or steps is None) and steps != 0) or diverges:
+    too_large = stability >= 1 and plan.optimizer.constant_rate
+    if (too_large and (quadratic or steps is None) and steps != 0) or diverges:
         status = "unstable"
     elif steps is not None:
         status = "reached"
@@ -247,6 +251,7 @@ def _predict(
             relative=threshold / initial if initial else math.inf,
             linearizations=plan.linearizations,
             stability=stability,
+            falls=not plan.optimizer.constant_rate,
             steps=steps,
             is_deficient=rank < eigenvalues.size,
         ),

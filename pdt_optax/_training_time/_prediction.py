@@ -53,6 +53,7 @@ def warnings(
     relative: float,
     linearizations: int,
     stability: float,
+    falls: bool,
     steps: int | None,
     is_deficient: bool,
 ) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ def warnings(
       relative: the loss to reach, as a part of the initial one.
       linearizations: how often the network was linearised.
       stability: as in the prediction.
+      falls: whether the learning rate may be that large for a while only.
       steps: to that loss, None if it is not reached.
       is_deficient: whether the kernel has not full rank.
     """
@@ -73,8 +75,8 @@ def warnings(
     found = {
         f"The threshold is {relative:.2g} of the initial loss: below {late} the real kernel has "
         "moved and the prediction is too slow.": relative < late,
-        f"The step is {stability:.2g} of the greatest stable one: the linearised network "
-        "diverges, a real one may find flatter ground.": stability >= 1,
+        f"The step is {stability:.2g} of the greatest stable one: the linearised network diverges"
+        f"{' meanwhile' if falls else ''}, a real one may find flatter ground.": stability >= 1,
         f"Gradients are projected to {dim} dimensions, fewer than two for each "
         "example: modes beyond the rank never decay.": dim is not None and dim < 2 * examples,
         "The kernel has not full rank: residual outside it never decays.": steps is None

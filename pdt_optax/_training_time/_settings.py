@@ -60,9 +60,9 @@ class SGD:
             jnp.arange(steps, dtype=jnp.int32)
         )
         rates = np.asarray(values, np.float64)
-        if not (np.all(np.isfinite(rates)) and np.all(rates >= 0) and np.any(rates > 0)):
+        if not (np.all(np.isfinite(rates)) and np.all(rates >= 0)):
             raise ValueError(
-                "`learning_rate` must be a schedule of finite rates of at least 0, not all 0, "
+                "`learning_rate` must be a schedule of finite rates of at least 0, "
                 f"got {rates.min()} to {rates.max()}."
             )
         return rates

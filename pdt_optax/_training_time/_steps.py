@@ -7,7 +7,7 @@ import numpy as np
 
 from pdt_optax._checks import is_int, is_number
 
-_BLOCK = 256
+_FIRST_BLOCK = 256
 _Curve = Callable[[np.ndarray], np.ndarray]
 
 
@@ -44,11 +44,13 @@ def steps_to_threshold(
         if losses.ndim != 1 or not losses.size:
             raise ValueError(f"`curve` must be a sequence of losses, got shape {losses.shape}.")
         return _first(losses[: max_steps + 1], threshold)
-    for start in range(0, max_steps + 1, _BLOCK):
-        times = np.arange(start, min(start + _BLOCK, max_steps + 1))
+    start, end = 0, _FIRST_BLOCK
+    while start <= max_steps:
+        times = np.arange(start, min(end, max_steps + 1))
         found = _first(cast(_Curve, curve)(times), threshold)
         if found is not None:
             return start + found
+        start, end = end, 2 * end
     return None
 
 
