@@ -80,8 +80,8 @@ def predict_training_time(
         the logarithm; in between the kernel is interpolated. Follows a kernel that moves,
         without any training.
       max_samples: predict from as many examples, and extrapolate the logarithm of the steps
-        from this number and half of it to ``N``, linearly in that of the number (our own rule).
-        The curve is that of the examples used.
+        from this number and half of it to ``N``, linearly in that of the number (our own rule):
+        of little use from fewer than half of them. The curve is that of the examples used.
       sampling: as in :func:`pdt_optax.sample_batches`.
       key: of batches, signs and projections; by default ``jax.random.key(0)``.
 
