@@ -8,6 +8,7 @@ from experiments import pictures, records, score, tables
 
 SUMMARY = "summary.md"
 PICTURE = "summary.png"
+_MOST_NAMED = 6  # Seeds that a title has room for.
 
 _NOTE = """\
 One row per arm, all arms trained from the same initialisation on the same batches. Targets are the
@@ -51,10 +52,13 @@ def write(run_dir: pathlib.Path, arms: Sequence[str] = ()) -> list[score.Score]:
 def describe(flags: dict[str, Any]) -> str:
     """Returns the configuration of a run in a line."""
     seeds = flags["seeds"]
+    named = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}"
+    if len(seeds) > _MOST_NAMED:
+        named = f"{len(seeds)} seeds from {seeds[0]} to {seeds[-1]}"
     return (
         f"{flags['model']} on {flags['dataset']}, {flags['optimizer']} "
         f"{flags['learning_rate']:g} {flags['schedule']}, batch {flags['batch_size']}, "
-        f"{flags['epochs']} epochs, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}"
+        f"{flags['epochs']} epochs, {named}"
     )
 
 
