@@ -24,6 +24,6 @@ def test_a_study_runs(study, tmp_path, monkeypatch):
         flags.FLAGS(["program", *arguments, "--batch_size=32", f"--run_dir={tmp_path}"])
         train.main()
     scores = score.score(records.read(tmp_path))
-    assert {s.status for s in scores} == {"finished"}
+    assert {s.status for s in scores if s.arm != "accept_all"} == {"finished"}
     if "--pdt_verify" in arguments:
         assert "verified" in {s.arm for s in scores}
