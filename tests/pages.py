@@ -14,7 +14,7 @@ RESULTS = ROOT / "experiments" / "results"
 _STUDIES = {
     "README.md": ("controls", "verified"),
     "docs/choosing_settings.md": ("verified_streaming",),
-    "docs/verified_jumps.md": ("verified_vit",),
+    "docs/verified_jumps.md": ("verified_vit", "verified_momentum"),
     "docs/ire.md": ("ire",),
     "docs/performance.md": ("history",),
     "docs/results.md": (
