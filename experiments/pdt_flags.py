@@ -323,16 +323,7 @@ def _blind(every: int, criteria: str, settings: _Settings) -> Link:
 
 def _switching(every: int, settings: _Settings) -> Link:
     everything = pdt_optax.Verify((settings.horizon,), ("dmd",), pdt_optax.accept_all())
-    after = _after(
-        every,
-        history=settings.history,
-        start=settings.start,
-        interval=settings.interval,
-        scope=_SCOPE.value,
-        history_dtype=settings.history_dtype,
-        verify=everything,
-    )
-    return Link(after, _arrays(settings.history), _VERIFY_POINTS, 1, "validation")
+    return _scored(every, settings, everything, "validation")
 
 
 def _verified(every: int, settings: _Settings) -> Link:
@@ -341,17 +332,21 @@ def _verified(every: int, settings: _Settings) -> Link:
         predictors=tuple(_VERIFY_PREDICTORS.value),
         gain_share=_VERIFY_GAIN_SHARE.value,
     )
+    return _scored(every, settings._replace(interval=0), verify, "train")
+
+
+def _scored(every: int, settings: _Settings, verify: pdt_optax.Verify, split: str) -> Link:
     after = _after(
         every,
         history=settings.history,
         start=settings.start,
-        interval=0,
+        interval=settings.interval,
         scope=_SCOPE.value,
         history_dtype=settings.history_dtype,
         verify=verify,
     )
     candidates = len(verify.horizons) * len(verify.predictors)
-    return Link(after, _arrays(settings.history), _VERIFY_POINTS, candidates)
+    return Link(after, _arrays(settings.history), _VERIFY_POINTS, candidates, split)
 
 
 def _after(

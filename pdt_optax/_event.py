@@ -10,7 +10,6 @@ from pdt_optax import _history, _leaves, _sums
 from pdt_optax._candidates import Candidates
 from pdt_optax._criteria import Proposal
 from pdt_optax._dmd import Gram
-from pdt_optax._leaves import compute_dtype
 from pdt_optax._streaming import Stream, StreamGram
 from pdt_optax._sums import AxisName
 
@@ -184,7 +183,7 @@ def leaves_a_way_back(
 
     def loss(column: list[jax.Array]) -> list[jax.Array]:
         eps = float(jnp.finfo(column[-1].dtype).eps)
-        here, there = (jnp.abs(array.astype(compute_dtype(array))) for array in column)
+        here, there = (jnp.abs(array.astype(_leaves.compute_dtype(array))) for array in column)
         lost = jnp.where((there == 0) & jnp.isfinite(here), 0, eps * here)
         return [(lost - max(0.01, 4 * eps) * there).astype(jnp.float32)]
 

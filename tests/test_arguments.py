@@ -60,7 +60,10 @@ import pdt_optax
         ),
         ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
         ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
-        ({"value_tolerance": "a"}, "`value_tolerance` must be .* of at least 0, got 'a'"),
+        (
+            {"value_tolerance": "a"},
+            "`value_tolerance` must be a finite number of at least 0, got 'a'",
+        ),
         ({"history_dtype": "half"}, None),
         ({"history_dtype": "what"}, "`history_dtype` must be None, a floating .* got 'what'"),
     ],

@@ -286,7 +286,9 @@ def test_bad_arguments(options, message):
 
 
 def test_bad_tolerance_and_missing_value():
-    with pytest.raises(ValueError, match=r"`value_tolerance` must be .* of at least 0, got -1\.0"):
+    with pytest.raises(
+        ValueError, match=r"`value_tolerance` must be a finite number of at least 0, got -1\.0"
+    ):
         pdt_optax.pdt(1, value_tolerance=-1.0)
     tx = pdt_optax.pdt(1, rollback=True)
     with pytest.raises(ValueError, match="`value` must be passed to `update`"):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pdt_optax._checks import check_key, is_int
+from pdt_optax._checks import as_int, check_key, is_int
 from pdt_optax._training_time import _losses
 from pdt_optax._training_time._closed_form import check_fit
 from pdt_optax._training_time._kernel import EmpiricalKernel
@@ -76,8 +76,7 @@ def sample_batches(
     """
     check_sampling(sampling)
     check_key("key", key)
-    if not is_int(steps, 1):
-        raise ValueError(f"`steps` must be an int of at least 1, got {steps!r}.")
+    steps = as_int("steps", steps, 1)
     if not is_int(batch_size, 1) or batch_size > num_examples:
         raise ValueError(
             f"`batch_size` must be an int from 1 to the {num_examples} examples, "
@@ -180,8 +179,7 @@ def function_space_sgd(
         check_fit(kernels[0], np.asarray(origin), "origin")
     _check_losses(kernel_losses, kernels)
     targets = _losses.resolve_targets(loss, outputs, targets)
-    if not is_int(steps, 1):
-        raise ValueError(f"`steps` must be an int of at least 1, got {steps!r}.")
+    steps = as_int("steps", steps, 1)
     if batches is not None:
         batches = np.asarray(batches)
         if batches.ndim != 2 or len(batches) != steps or not batches.shape[1]:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from pdt_optax._checks import is_int, is_number
+from pdt_optax._checks import as_int, is_number
 
 _FIRST_BLOCK = 256
 _Curve = Callable[[np.ndarray], np.ndarray]
@@ -35,8 +35,7 @@ def steps_to_threshold(
       >>> pdt_optax.steps_to_threshold([1.0, 0.6, 0.4, 0.5], 0.5, max_steps=3)
       2
     """
-    if not is_int(max_steps, 1):
-        raise ValueError(f"`max_steps` must be an int of at least 1, got {max_steps!r}.")
+    max_steps = as_int("max_steps", max_steps, 1)
     if not is_number(threshold) or np.isnan(threshold):
         raise ValueError(f"`threshold` must be a number, got {threshold!r}.")
     if not callable(curve):
