@@ -220,8 +220,9 @@ def compile_arm(
     scored = placement.put_whole(scored_examples(workload, arm, 0, num_scored))
     gradient = jax.value_and_grad(workload.loss, has_aux=True)
     steps = workload.dataset.steps_per_epoch(batch_size)
-    of_gradient = steps * flops.of(gradient, params, model_state, batch)
-    epoch_flops = of_gradient if arm.is_counted else None
+    epoch_flops = None
+    if arm.is_counted:
+        epoch_flops = steps * flops.of(gradient, params, model_state, batch)
     event_flops = 0.0
     if arm.link:
         size = sum(leaf.size for leaf in jax.tree.leaves(params))

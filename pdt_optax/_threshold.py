@@ -54,7 +54,7 @@ def _count(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
     high = jnp.zeros_like(low)
     while low.ndim:
         high, low = _carry(high, low)
-        upper, low = ((part).sum(-1, dtype=jnp.int32) for part in (low >> 5, low & 31))
+        upper, low = (part.sum(-1, dtype=jnp.int32) for part in (low >> 5, low & 31))
         high = high.sum(-1, dtype=jnp.int32) + (upper >> (_LOW_BITS - 5))
         low += (upper & (_LOW >> 5)) << 5
     return _carry(high, low)
