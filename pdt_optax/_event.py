@@ -110,15 +110,30 @@ def merge(
     Returns:
       The updates; which coordinates jump, like them; how many of each leaf, float32 ``(L,)``.
     """
-    merged = _merged(event, candidates, index)
-    accepted = _sums.over_groups(
-        lambda column: [_jumped(*column).astype(jnp.float32)],
-        list(map(list, zip(event.updates, merged, strict=True))),
-        list(range(len(merged))),
-        len(merged),
-        event.axis_name,
+
+    def count(masks: list[jax.Array]) -> jax.Array:
+        leaves, columns = list(range(len(masks))), [[mask] for mask in masks]
+        return _sums.over_groups(list, columns, leaves, len(masks), event.axis_name)[:, 0]
+
+    def count_and_merge(early: list[int]) -> tuple[list[jax.Array], jax.Array]:
+        """Counts the jumps of these leaves before they are merged."""
+        merged = _merged(event, candidates, index)
+        masks = list(map(_jumped, event.updates, merged))
+        again = event._replace(paths=jax.lax.optimization_barrier(event.paths))
+        for leaf in early:
+            masks[leaf], _ = _jump(again, candidates, index, leaf)
+        accepted = count(masks)
+        for leaf in early:
+            mask, jump = _jump(event, candidates, index, leaf)
+            merged[leaf] = jnp.where(mask & (accepted[leaf] > 0), jump, event.updates[leaf])
+        return merged, accepted
+
+    # XLA's CPU compiler would copy updates that are read once more when they are merged.
+    large = [leaf for leaf, own in enumerate(event.updates) if own.size >= _sums.LARGE]
+    updates, accepted = jax.lax.platform_dependent(
+        cpu=lambda: count_and_merge(early=large), default=lambda: count_and_merge(early=[])
     )
-    return merged, list(map(_jumped, event.updates, merged)), accepted[:, 0]
+    return updates, list(map(_jumped, event.updates, updates)), accepted
 
 
 def verified_merge(
@@ -205,38 +220,46 @@ def move(weight: jax.Array, update: jax.Array, anchor: jax.Array) -> jax.Array:
 def _jumped(update: jax.Array, merged: jax.Array) -> jax.Array:
     """Where a coordinate left the optimizer's update; it never leaves one that is not finite.
 
-    XLA would compute the mask of :func:`_merged` once for the updates and again for each other
+    XLA would compute the mask of :func:`_jump` once for the updates and again for each other
     use, from all arrays.
     """
     return (merged != update) & ~jnp.isnan(merged)
 
 
 def _merged(event: Event, candidates: Candidates, index: jax.Array | int) -> list[jax.Array]:
-    """The merged updates.
+    """The updates, where a coordinate jumps the one that takes it there."""
+    return [
+        jnp.where(*_jump(event, candidates, index, leaf), own)
+        for leaf, own in enumerate(event.updates)
+    ]
+
+
+def _jump(
+    event: Event, candidates: Candidates, index: jax.Array | int, leaf: int
+) -> tuple[jax.Array, jax.Array]:
+    """Which coordinates of a leaf leave the optimizer's update, and the updates they take.
 
     A coordinate may return by an update later only if the place it jumps to is
     not so far that its digits are lost there. If restorable it jumps only if the
     loss is below a hundredth of the optimizer's move, or if it lands within four
     times its own size.
     """
-    merged = []
-    leaves = zip(event.weights, event.updates, event.columns, event.groups, strict=True)
-    for leaf, (weight, update, column, group) in enumerate(leaves):
-        own = move(weight, update, column[-1])
-        path = tuple(_history.combine(row, column) for row in event.paths[group, index])
-        proposal = Proposal(own, path, event.horizons[index], event.number, leaf)
-        offset = column[-1] - weight.astype(column[-1].dtype)
-        jump = (path[-1] + offset).astype(update.dtype)
-        mask = candidates.criterion(proposal) & event.usable[group, index]
-        landing = _leaves.apply_update(weight, jump)
-        mask &= jnp.isfinite(landing)
-        if event.restorable:
-            rounding = jnp.finfo(landing.dtype).eps * jnp.abs(landing).astype(own.dtype)
-            near = jnp.abs(landing) <= 4 * jnp.abs(_leaves.apply_update(weight, update))
-            mask &= (rounding <= 0.01 * jnp.abs(own)) | near
-        mask &= jnp.isfinite(own) & (own != 0)
-        merged.append(jnp.where(mask, jump, update))
-    return merged
+    weight, update, column = event.weights[leaf], event.updates[leaf], event.columns[leaf]
+    group = event.groups[leaf]
+    own = move(weight, update, column[-1])
+    path = tuple(_history.combine(row, column) for row in event.paths[group, index])
+    proposal = Proposal(own, path, event.horizons[index], event.number, leaf)
+    offset = column[-1] - weight.astype(column[-1].dtype)
+    jump = (path[-1] + offset).astype(update.dtype)
+    mask = candidates.criterion(proposal) & event.usable[group, index]
+    landing = _leaves.apply_update(weight, jump)
+    mask &= jnp.isfinite(landing)
+    if event.restorable:
+        rounding = jnp.finfo(landing.dtype).eps * jnp.abs(landing).astype(own.dtype)
+        near = jnp.abs(landing) <= 4 * jnp.abs(_leaves.apply_update(weight, update))
+        mask &= (rounding <= 0.01 * jnp.abs(own)) | near
+    mask &= jnp.isfinite(own) & (own != 0) & (jump != update)
+    return mask, jump
 
 
 def _relative_error(products: jax.Array, first: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import numpy as np
 from pdt_optax import _storage, _sums
 from pdt_optax._dmd import Gram
 from pdt_optax._leaves import compute_dtype, leaf_dtype
-from pdt_optax._once import once_if
+from pdt_optax._once import at_most_once, once_if
 
 _Leaves = list[jax.Array]
 
@@ -80,10 +80,12 @@ class History(NamedTuple):
             changed = map(change, held.increment(k), newest, held.anchor)
             return held.with_increment(k, list(changed))
 
-        held = self
+        held, is_left = self, jnp.zeros([], bool)
         for k in range(len(self.increments)):
-            held = once_if(slot == k, functools.partial(write, k=k), held)
-        return held._replace(anchor=newest)
+            is_turn, held = at_most_once(slot == k, functools.partial(write, k=k), held)
+            is_left |= is_turn
+        # XLA copies an anchor that is overwritten before the loops have read it.
+        return held._replace(anchor=once_if(~is_left, lambda _: newest, held.anchor))
 
 
 def slot(snapshots_taken: jax.Array, history: int) -> jax.Array:

@@ -14,8 +14,13 @@ def once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
     updates a loop's carry where it lies. Under :func:`jax.vmap` a conditional always
     does the work; the loop does it only if some `pred` is true.
     """
+    return at_most_once(pred, fn, operand)[1]
+
+
+def at_most_once(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> tuple[jax.Array, Any]:
+    """False, known when it is done, and what :func:`once_if` gives."""
     return jax.lax.while_loop(
         lambda carry: carry[0],
         lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
         (pred, operand),
-    )[1]
+    )

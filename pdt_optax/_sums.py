@@ -19,8 +19,9 @@ import numpy as np
 AxisName = str | tuple[str, ...] | None
 _Columns = list[list[jax.Array]]
 _Terms = Callable[[list[jax.Array]], list[jax.Array]]
+LARGE = 2**16  # Coordinates of a leaf that are worth a loop compiled for them.
 # A row is summed one number after the other: the shorter the more accurate.
-_LONG_ROW, _SHORT_ROW, _LARGE, _LANES = 512, 32, 2**16, 4
+_LONG_ROW, _SHORT_ROW, _COUNTED_ROW, _LANES = 512, 32, 4096, 4
 
 
 def over_groups(
@@ -37,7 +38,7 @@ def over_groups(
 
     Args:
       terms: what is summed, element by element: from the arrays of a leaf to arrays
-        of its shape.
+        of its shape; a boolean one, which must be the only one, is counted.
       columns: the arrays of each leaf.
       groups: group of each leaf.
       num_groups: how many groups there are, none of them empty.
@@ -54,7 +55,7 @@ def over_groups(
         return jnp.stack([jnp.stack(some).sum(axis=0) for some in members])
 
     def plain(column: list[jax.Array]) -> jax.Array:
-        return jnp.stack([jnp.sum(term) for term in terms(column)])
+        return jnp.stack([jnp.sum(term, dtype=_sum_dtype(term)) for term in terms(column)])
 
     def whole(columns: _Columns) -> jax.Array:
         return total([plain(column) for column in columns], groups)
@@ -65,7 +66,7 @@ def over_groups(
         num_terms = len(jax.eval_shape(terms, columns[0]))
         parts, of_parts = [], []
         for group, axes, column in _joined(columns, groups, whole_axes):
-            is_worth_it = num_terms > 1 or column[0].size >= _LARGE
+            is_worth_it = num_terms > 1 or column[0].size >= LARGE
             on_cpu = one_pass if is_worth_it else plain
             sums = jax.lax.platform_dependent(column, cpu=on_cpu, default=plain)
             parts.append(_once(sums, axes))
@@ -91,7 +92,7 @@ def _joined(
     """Small leaves that are summed together, end to end: programs of hundreds compile slowly."""
     buckets: dict[Any, list[list[jax.Array]]] = {}
     for leaf, (column, group, axes) in enumerate(zip(columns, groups, whole_axes, strict=True)):
-        is_small = column[0].size < _LARGE
+        is_small = column[0].size < LARGE
         kind = tuple(array.dtype for array in column) if is_small else leaf
         buckets.setdefault((group, tuple(axes), kind), []).append(column)
     for (group, axes, _), some in buckets.items():
@@ -110,7 +111,10 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
     """
     flat = [array.reshape(-1) for array in column]
     size = flat[0].size
-    row = _LONG_ROW if size >= _LARGE else _SHORT_ROW
+    if jax.eval_shape(terms, flat)[0].dtype == bool:
+        row = max(d for d in range(1, _COUNTED_ROW + 1) if size % d == 0)
+    else:
+        row = _LONG_ROW if size >= LARGE else _SHORT_ROW
     whole = size - size % row
     sums = []
     if whole:
@@ -121,15 +125,17 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
 
 
 def _of_rows(terms: _Terms, rows: list[jax.Array]) -> jax.Array:
-    """Lanes let the compiler use vector instructions; small leaves are not worth compiling them."""
+    """Lanes wait less for each other's sums; small leaves are not worth compiling them."""
     summands = terms(rows)
-    num_terms = len(summands)
-    if num_terms > 1 and rows[0].size >= _LARGE:
+    num_terms, counts = len(summands), summands[0].dtype == bool
+    if counts:
+        summands = [summands[0].astype(jnp.int32)]
+    elif rows[0].size >= LARGE:
         lanes = [terms([row[:, lane::_LANES] for row in rows]) for lane in range(_LANES)]
         summands = [functools.reduce(operator.add, lane) for lane in zip(*lanes, strict=True)]
+    operators = [operator.add] * num_terms
     if num_terms == 1:
-        summands.append(rows[0])
-    operators = [operator.add] * num_terms + [jnp.maximum] * (len(summands) - num_terms)
+        summands, operators = summands * 2, [operator.add, jnp.maximum]
 
     def combine(some, others):
         return [op(a, b) for op, a, b in zip(operators, some, others, strict=True)]
@@ -137,7 +143,13 @@ def _of_rows(terms: _Terms, rows: list[jax.Array]) -> jax.Array:
     zeros = [np.zeros((), summand.dtype) for summand in summands]
     reduced = jax.lax.reduce(summands, zeros, combine, (1,))
     of_rows = jax.lax.optimization_barrier(reduced)  # Or the one without a use would be dropped.
-    return jnp.sum(jnp.stack(of_rows[:num_terms]), axis=1)
+    of_rows = jnp.stack(of_rows[:num_terms])
+    return jnp.sum(of_rows, axis=1, dtype=jnp.float32 if counts else None)
+
+
+def _sum_dtype(term: jax.Array) -> Any:
+    """Integers would overflow."""
+    return jnp.float32 if term.dtype == bool else term.dtype
 
 
 def check_axis_name(name: str, axis_name: Any) -> None:
