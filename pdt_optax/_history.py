@@ -80,12 +80,12 @@ class History(NamedTuple):
             changed = map(change, held.increment(k), newest, held.anchor)
             return held.with_increment(k, list(changed))
 
-        held, is_left = self, jnp.zeros([], bool)
+        held, is_pending = self, jnp.zeros([], bool)
         for k in range(len(self.increments)):
-            is_turn, held = at_most_once(slot == k, functools.partial(write, k=k), held)
-            is_left |= is_turn
+            pending, held = at_most_once(slot == k, functools.partial(write, k=k), held)
+            is_pending |= pending
         # XLA copies an anchor that is overwritten before the loops have read it.
-        return held._replace(anchor=once_if(~is_left, lambda _: newest, held.anchor))
+        return held._replace(anchor=once_if(~is_pending, lambda _: newest, held.anchor))
 
 
 def slot(snapshots_taken: jax.Array, history: int) -> jax.Array:

@@ -24,7 +24,7 @@ from pdt_optax import (
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event
 from pdt_optax._history import History
-from pdt_optax._once import once_if
+from pdt_optax._once import at_most_once, once_if
 from pdt_optax._ring import Ring
 from pdt_optax._schedule import Adaptive, Pace
 from pdt_optax._state import PDTState, PredictionReport
@@ -326,7 +326,7 @@ def pdt(
                 )
                 value = jnp.where(is_safe, value, jnp.nan)
             pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
-        returns = regrets & rollback
+        returns, is_pending = regrets & rollback, jnp.zeros([], bool)
         pace = pace._replace(value_sum=jnp.where(returns, 0, pace.value_sum))
         predicts = (
             ends
@@ -343,15 +343,15 @@ def pdt(
                 return updates, kind.replace_newest(held, arrive(updates), oldest)
 
             moving, held = once_if(returns, restore, (moving, held))
-            arrived = arrive(moving)
-            fallback = once_if(predicts, lambda _: arrived, fallback)
+            is_pending, fallback = at_most_once(predicts, lambda _: arrive(moving), fallback)
 
         def jump(carry):
             updates, _, own = carry
             updates, masks, report = predict(updates, weights, held, groups, state, value_after)
             return updates, report, _momentum.reset(own, floats.replace(nowhere, masks))
 
-        moving, report, own = once_if(predicts, jump, (moving, state.report, own))
+        # XLA copies updates that are merged before the fallback is made of them.
+        moving, report, own = once_if(predicts & ~is_pending, jump, (moving, state.report, own))
         arrived = arrive(moving)
         held = once_if(
             ends & ~returns,

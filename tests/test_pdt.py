@@ -470,3 +470,25 @@ def test_no_silent_dtype_promotion(predictor, criteria, dtype):
         for _ in range(4):
             updates, state = update(updates, state, params)
     assert pdt_optax.metrics(state).predictions == 1
+
+
+@pytest.mark.parametrize("criteria", ["paper", pdt_optax.accept_all()])
+def test_mask_ratios_of_large_and_small_leaves_count_what_left_the_optimizer(criteria):
+    random = np.random.default_rng(0)
+    params = {
+        name: random.standard_normal(shape).astype(np.float32)
+        for name, shape in {"prime": 65537, "large": (300, 257), "small": (20, 30)}.items()
+    }
+    params["still"] = np.zeros((256, 257), np.float32)
+    rates = {name: random.uniform(0.1, 1.9, p.shape) for name, p in params.items()}
+    tx = pdt_optax.pdt(1, interval=0, criteria=criteria)
+    state, update = tx.init(params), jax.jit(tx.update)
+    for _ in range(6):
+        own = jax.tree.map(lambda rate, p: (-0.1 * rate * p).astype(np.float32), rates, params)
+        updates, state = update(own, state, params)
+        left = jax.tree.map(lambda new, old: np.mean(np.asarray(new) != old), updates, own)
+        params = jax.tree.map(lambda p, u: p + np.asarray(u), params, updates)
+    ratios = pdt_optax.metrics(state).mask_ratio_per_leaf
+    # A prediction at the edge of a criterion may be rounded to either side.
+    chex.assert_trees_all_close(ratios, left, atol=4e-5)
+    assert left["still"] == 0 < min(left["prime"], left["large"], left["small"])

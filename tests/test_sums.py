@@ -55,8 +55,6 @@ def test_counts_are_exact(shape: tuple[int, ...]):
 
     @jax.jit
     def count(leaf):
-        return _sums.over_groups(
-            lambda column: [(column[0] > 0).astype(jnp.int32)], [[leaf]], [0], 1
-        )
+        return _sums.over_groups(lambda column: [column[0] > 0], [[leaf]], [0], 1)
 
     assert count(leaf).tolist() == [[np.count_nonzero(leaf > 0)]]
