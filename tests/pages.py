@@ -25,7 +25,6 @@ _STUDIES = {
 _OTHERS = {
     ("docs/compatibility.md", "batch_norm"): batch_norm_report.table,
     ("docs/performance.md", "bench"): bench_report.table,
-    ("docs/performance.md", "bench_slower_host"): bench_report.table,
     ("docs/scaling.md", "tpu"): slices.table,
 }
 
