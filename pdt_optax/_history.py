@@ -84,8 +84,13 @@ class History(NamedTuple):
         for k in range(len(self.increments)):
             pending, held = at_most_once(slot == k, functools.partial(write, k=k), held)
             is_pending |= pending
-        # XLA copies an anchor that is overwritten before the loops have read it.
-        return held._replace(anchor=once_if(~is_pending, lambda _: newest, held.anchor))
+        # XLA copies an anchor that is overwritten before the loops have read it; for a TPU it
+        # copies more of eight bits if one loop waits for another.
+        anchor = jax.lax.platform_dependent(
+            tpu=lambda: newest,
+            default=lambda: once_if(~is_pending, lambda _: newest, held.anchor),
+        )
+        return held._replace(anchor=anchor)
 
 
 def slot(snapshots_taken: jax.Array, history: int) -> jax.Array:
