@@ -13,6 +13,8 @@ from pdt_optax._dmd import Gram
 from pdt_optax._streaming import Stream, StreamGram
 from pdt_optax._sums import AxisName
 
+_Jump = tuple[jax.Array, jax.Array]
+
 
 class Event(NamedTuple):
     """The history and the optimizer's move at the end of a snapshot period.
@@ -111,20 +113,18 @@ def merge(
       The updates; which coordinates jump, like them; how many of each leaf, float32 ``(L,)``.
     """
 
-    def count(masks: list[jax.Array]) -> jax.Array:
-        leaves, columns = list(range(len(masks))), [[mask] for mask in masks]
-        return _sums.over_groups(list, columns, leaves, len(masks), event.axis_name)[:, 0]
-
     def count_and_merge(early: list[int]) -> tuple[list[jax.Array], jax.Array]:
         """Counts the jumps of these leaves before they are merged."""
-        merged = _merged(event, candidates, index)
-        masks = list(map(_jumped, event.updates, merged))
         again = event._replace(paths=jax.lax.optimization_barrier(event.paths))
+        jumps, leaves = _jumps(event, candidates, index), list(range(len(event.updates)))
+        merged = _merged(event.updates, jumps)
+        masks = list(map(_jumped, event.updates, merged))
         for leaf in early:
             masks[leaf], _ = _jump(again, candidates, index, leaf)
-        accepted = count(masks)
+        columns = [[mask] for mask in masks]
+        accepted = _sums.over_groups(list, columns, leaves, len(leaves), event.axis_name)[:, 0]
         for leaf in early:
-            mask, jump = _jump(event, candidates, index, leaf)
+            mask, jump = jumps[leaf]
             merged[leaf] = jnp.where(mask & (accepted[leaf] > 0), jump, event.updates[leaf])
         return merged, accepted
 
@@ -168,7 +168,7 @@ def verified_merge(
         is_scored = goes_on & is_another
         loss = jax.lax.cond(
             is_scored,
-            lambda: value(_merged(event, candidates, index)),
+            lambda: value(_merged(event.updates, _jumps(event, candidates, index))),
             lambda: jnp.full_like(own, jnp.inf),
         )
         gain = jnp.where(jnp.isfinite(loss), own - loss, -jnp.inf)
@@ -226,17 +226,16 @@ def _jumped(update: jax.Array, merged: jax.Array) -> jax.Array:
     return (merged != update) & ~jnp.isnan(merged)
 
 
-def _merged(event: Event, candidates: Candidates, index: jax.Array | int) -> list[jax.Array]:
+def _merged(updates: list[jax.Array], jumps: list[_Jump]) -> list[jax.Array]:
     """The updates, where a coordinate jumps the one that takes it there."""
-    return [
-        jnp.where(*_jump(event, candidates, index, leaf), own)
-        for leaf, own in enumerate(event.updates)
-    ]
+    return [jnp.where(*jump, own) for jump, own in zip(jumps, updates, strict=True)]
 
 
-def _jump(
-    event: Event, candidates: Candidates, index: jax.Array | int, leaf: int
-) -> tuple[jax.Array, jax.Array]:
+def _jumps(event: Event, candidates: Candidates, index: jax.Array | int) -> list[_Jump]:
+    return [_jump(event, candidates, index, leaf) for leaf in range(len(event.updates))]
+
+
+def _jump(event: Event, candidates: Candidates, index: jax.Array | int, leaf: int) -> _Jump:
     """Which coordinates of a leaf leave the optimizer's update, and the updates they take.
 
     A coordinate may return by an update later only if the place it jumps to is

@@ -317,7 +317,7 @@ def pdt(
             return scalar("value_fn", value_fn(floats.replace(others, arrive(moving))))
 
         ends = state.pdt_count == snapshot_every - 1
-        regrets = jnp.zeros([], bool)
+        regrets = is_pending = jnp.zeros([], bool)
         if value is not None:
             value = scalar("value", value)
             if rollback:
@@ -326,7 +326,7 @@ def pdt(
                 )
                 value = jnp.where(is_safe, value, jnp.nan)
             pace, regrets = pace.observe(value, ends, snapshot_every, value_tolerance)
-        returns, is_pending = regrets & rollback, jnp.zeros([], bool)
+        returns = regrets & rollback
         pace = pace._replace(value_sum=jnp.where(returns, 0, pace.value_sum))
         predicts = (
             ends

@@ -62,8 +62,9 @@ def over_groups(
 
     def local(columns: _Columns, whole_axes: list[list[str]]) -> jax.Array:
         """Of what a device holds; along its whole axes it holds of a leaf what the others hold."""
-        one_pass = functools.partial(_in_one_pass, terms)
-        num_terms = len(jax.eval_shape(terms, columns[0]))
+        shapes = jax.eval_shape(terms, columns[0])
+        num_terms, counts = len(shapes), shapes[0].dtype == bool
+        one_pass = functools.partial(_in_one_pass, terms, counts)
         parts, of_parts = [], []
         for group, axes, column in _joined(columns, groups, whole_axes):
             is_worth_it = num_terms > 1 or column[0].size >= LARGE
@@ -103,7 +104,7 @@ def _joined(
         yield group, axes, some[0]
 
 
-def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
+def _in_one_pass(terms: _Terms, counts: bool, column: list[jax.Array]) -> jax.Array:
     """All sums from one reading of the arrays.
 
     XLA's CPU compiler writes out what it sums, and reads the arrays for each sum
@@ -111,7 +112,7 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
     """
     flat = [array.reshape(-1) for array in column]
     size = flat[0].size
-    if jax.eval_shape(terms, flat)[0].dtype == bool:
+    if counts:
         row = max(d for d in range(1, _COUNTED_ROW + 1) if size % d == 0)
     else:
         row = _LONG_ROW if size >= LARGE else _SHORT_ROW
@@ -127,8 +128,8 @@ def _in_one_pass(terms: _Terms, column: list[jax.Array]) -> jax.Array:
 def _of_rows(terms: _Terms, rows: list[jax.Array]) -> jax.Array:
     """Lanes wait less for each other's sums; small leaves are not worth compiling them."""
     summands = terms(rows)
-    num_terms, counts = len(summands), summands[0].dtype == bool
-    if counts:
+    num_terms, dtype = len(summands), _sum_dtype(summands[0])
+    if summands[0].dtype == bool:
         summands = [summands[0].astype(jnp.int32)]
     elif rows[0].size >= LARGE:
         lanes = [terms([row[:, lane::_LANES] for row in rows]) for lane in range(_LANES)]
@@ -143,8 +144,7 @@ def _of_rows(terms: _Terms, rows: list[jax.Array]) -> jax.Array:
     zeros = [np.zeros((), summand.dtype) for summand in summands]
     reduced = jax.lax.reduce(summands, zeros, combine, (1,))
     of_rows = jax.lax.optimization_barrier(reduced)  # Or the one without a use would be dropped.
-    of_rows = jnp.stack(of_rows[:num_terms])
-    return jnp.sum(of_rows, axis=1, dtype=jnp.float32 if counts else None)
+    return jnp.sum(jnp.stack(of_rows[:num_terms]), axis=1, dtype=dtype)
 
 
 def _sum_dtype(term: jax.Array) -> Any:

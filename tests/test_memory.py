@@ -26,15 +26,12 @@ def compiled(**options):
 
 @pytest.mark.parametrize("history_dtype", [None, "int8"])
 def test_beside_the_updates_a_step_holds_nothing_of_the_parameters_size(history_dtype):
-    """Neither to merge, nor to take a snapshot; one copy makes the new weights the anchor."""
+    """Neither to merge nor to take a snapshot, where one copy makes the weights the anchor."""
     program = compiled(history_dtype=history_dtype)
+    entry = program.as_text().split("\nENTRY ")[1]
+    assert not re.findall(r"\[512,256\]\S* copy\(", entry)
     assert len(re.findall(r"f32\[512,256\]\S* copy\(", program.as_text())) == 1
     memory = program.memory_analysis()
     size = 4 * SHAPE[0] * SHAPE[1]
     assert memory.temp_size_in_bytes < 1.15 * size
     assert memory.alias_size_in_bytes >= size * (1 + {None: 5, "int8": 2}[history_dtype])
-
-
-def test_an_ordinary_step_copies_nothing_of_the_parameters_size():
-    entry = compiled().as_text().split("\nENTRY ")[1]
-    assert not re.findall(r"\[512,256\]\S* copy\(", entry)

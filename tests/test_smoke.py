@@ -25,5 +25,6 @@ def test_a_study_runs(study, tmp_path, monkeypatch):
         train.main()
     scores = score.score(records.read(tmp_path))
     assert {s.status for s in scores if s.arm != "accept_all"} == {"finished"}
+    assert {s.status for s in scores} <= {"finished", "diverged"}
     if "--pdt_verify" in arguments:
         assert "verified" in {s.arm for s in scores}
