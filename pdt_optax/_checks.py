@@ -36,10 +36,15 @@ def as_int(name: str, value: Any, least: int) -> int:
     return operator.index(value)
 
 
+def set_int(fields: Any, name: str, least: int) -> None:
+    """Makes a field of a frozen dataclass a Python int; raises ValueError as :func:`as_int`."""
+    object.__setattr__(fields, name, as_int(name, getattr(fields, name), least))
+
+
 def check_is_called(name: str, value: Any, factories: tuple[Any, ...]) -> None:
     """Raises ValueError for a factory in the place of what it makes."""
     if any(value is factory for factory in factories):
-        call = f"pdt_optax.{value.__name__}"
+        call = f"{value.__module__}.{value.__name__}"
         raise ValueError(f"`{name}` must be what {call}(...) returns, got {call} itself: call it.")
 
 
@@ -47,15 +52,6 @@ def check_optional(name: str, value: Any, kind: type) -> None:
     """Raises ValueError unless it is None or of the public class `kind`."""
     if value is not None and not isinstance(value, kind):
         raise ValueError(f"`{name}` must be None or a pdt_optax.{kind.__name__}, got {value!r}.")
-
-
-def check_default(name: str, value: Any, default: Any, instead: str) -> None:
-    """Raises ValueError for an argument that another one takes the place of."""
-    if value != default:
-        raise ValueError(
-            f"`{name}` must be left out where `{instead}` is given, which has its own; "
-            f"got {value!r}."
-        )
 
 
 def check_transformation(name: str, value: Any) -> None:

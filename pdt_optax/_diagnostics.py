@@ -6,8 +6,9 @@ import jax
 from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from pdt_optax._leaves import unflatten
+from pdt_optax._layout import SmallLeaf
 from pdt_optax._state import PDTState
 
 
@@ -39,10 +40,11 @@ class Metrics(NamedTuple):
         snapshots ahead, 3, 4, 5 the straight line); 0 for the only one without it; -1
         for the optimizer's own result.
       value_calls: int32, calls of ``value_fn`` so far.
-      jump_horizon: float32, greatest number of snapshots ahead now.
-      jump_interval: int32, least number of periods without a prediction now.
-      bad_jumps: int32, jumps after which the ``value`` passed to ``update`` rose or
-        was not finite.
+      jump_horizon: with :class:`pdt_optax.Adaptive` float32, greatest number of snapshots
+        ahead now; otherwise None.
+      jump_interval: likewise int32, least number of periods without a prediction now.
+      bad_jumps: likewise int32, jumps after which the ``value`` passed to ``update`` rose
+        or was not finite.
     """
 
     snapshots: jax.Array
@@ -56,9 +58,9 @@ class Metrics(NamedTuple):
     rejected: jax.Array
     jump_candidate: jax.Array
     value_calls: jax.Array
-    jump_horizon: jax.Array
-    jump_interval: jax.Array
-    bad_jumps: jax.Array
+    jump_horizon: jax.Array | None
+    jump_interval: jax.Array | None
+    bad_jumps: jax.Array | None
 
 
 def metrics(opt_state: Any) -> Metrics:
@@ -92,32 +94,44 @@ def metrics(opt_state: Any) -> Metrics:
     modulus = jnp.abs(eigenvalues)
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
     ratios = jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0)
-    most = jnp.iinfo(jnp.int32).max if state.stream else len(state.increments) + 1
+    history, schedule = state.history, state.schedule
+    most = jnp.iinfo(jnp.int32).max if history.stream else len(history.rows.increments) + 1
     return Metrics(
-        snapshots=jnp.minimum(state.snapshots_taken, most),
+        snapshots=jnp.minimum(history.snapshots_taken, most),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
         mask_ratio=report.mask_ratio,
-        mask_ratio_per_leaf=unflatten(state.anchor, ratios),
+        mask_ratio_per_leaf=_per_leaf(history.anchor, ratios),
         prediction_error=report.prediction_error,
         eigenvalues=eigenvalues,
         spectral_radius=modulus.max(axis=-1),
         rejected=(state.predictions > 0) & (report.mask_ratio == 0),
         jump_candidate=report.jump_candidate,
         value_calls=report.value_calls,
-        jump_horizon=state.pace.jump_horizon,
-        jump_interval=state.pace.jump_interval,
-        bad_jumps=state.pace.bad_jumps,
+        jump_horizon=schedule and schedule.jump_horizon,
+        jump_interval=schedule and schedule.jump_interval,
+        bad_jumps=schedule and schedule.bad_jumps,
     )
 
 
-def find(opt_state: Any) -> PDTState:
+def _per_leaf(anchor: Any, values: Any) -> Any:
+    """A tree like the parameters with a value for each leaf that takes part."""
+    values = iter(values)
+
+    def value(node):
+        takes_part = isinstance(node, SmallLeaf) or not isinstance(node, optax.MaskedNode)
+        return next(values) if takes_part else node
+
+    return jax.tree.map(value, anchor, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
+
+
+def find(opt_state: Any, name: str = "opt_state") -> PDTState:
     """The only PDT state inside an optimizer state."""
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, PDTState))
     states = [leaf for leaf in leaves if isinstance(leaf, PDTState)]
     if len(states) != 1:
         raise ValueError(
-            f"`opt_state` must hold exactly one PDTState, got {len(states)}. With several, pass "
+            f"`{name}` must hold exactly one PDTState, got {len(states)}. With several, pass "
             "the part of the optimizer state that holds the one you want."
         )
     return jax.tree.map(

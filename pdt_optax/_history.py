@@ -4,7 +4,7 @@ The newest snapshot is kept in full; older ones only as increments, whose inner
 products stay accurate in float32 where those of the snapshots would cancel.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 import operator
 from typing import Any, NamedTuple
@@ -12,176 +12,270 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from pdt_optax import _storage, _sums
-from pdt_optax._dmd import Gram
+from pdt_optax import _quantize, _sums
+from pdt_optax._layout import ROW, Ids, Layout
 from pdt_optax._leaves import compute_dtype, leaf_dtype
-from pdt_optax._once import at_most_once, once_if
 
-_Leaves = list[jax.Array]
+
+Column = list[jax.Array] | jax.Array
+"""The arrays of a block's basis: of a large leaf a list, of rows one array ``(h, rows, ROW)``."""
+
+
+class Stored(NamedTuple):
+    """What a history holds of one block.
+
+    Attributes:
+      anchor: the newest snapshot.
+      increments: a ring of them: a list of arrays like the anchor, or of rows one array.
+      scales: of the increments, if their dtype needs them; otherwise None.
+    """
+
+    anchor: jax.Array
+    increments: Any
+    scales: Any
+
+    def column(self) -> "Column":
+        """The increments, in the order of the ring, and the anchor; in compute precision."""
+        dtype = compute_dtype(self.anchor)
+        newest = self.anchor.astype(dtype)
+        if isinstance(self.increments, jax.Array):
+            return jnp.stack([*_quantize.decode(self.increments, self.scales, dtype), newest])
+        scales = [None] * len(self.increments) if self.scales is None else self.scales
+        decode = functools.partial(_quantize.decode, dtype=dtype)
+        return [*map(decode, self.increments, scales), newest]
+
+    def write(self, slot: jax.Array | int, increment: jax.Array) -> "Stored":
+        """Stores an increment at a place of the ring."""
+        codes, scales = _quantize.encode(increment, self.increments[0].dtype)
+        return self._replace(
+            increments=_written(self.increments, slot, codes),
+            scales=None if scales is None else _written(self.scales, slot, scales),
+        )
 
 
 class History(NamedTuple):
-    """The leaves of a weight history that take part.
+    """The weight history in the state of :func:`pdt_optax.pdt`.
+
+    The trees hold the large leaves; small ones are laid end to end in `rows`. In the place of
+    a small leaf, and of one that takes no part, stands an :class:`optax.MaskedNode`.
 
     Attributes:
-      anchor: the newest snapshot, a list of leaves.
-      increments: a ring of lists like `anchor`, see :func:`slot`.
-      scales: lists like `anchor`, of the increments, if their dtype needs them.
+      snapshots_taken: int32, snapshots so far; the initial parameters are one.
+      anchor: the newest snapshot, a tree like the parameters.
+      increments: ``h - 1`` trees like the parameters, a ring: the increment to the n-th
+        snapshot after the initial parameters, from 0, is at place ``n % (h - 1)``. With
+        :class:`pdt_optax.Streaming` in their place the `rank` directions, of mean square 1
+        and orthogonal, or zero.
+      scales: with int8 ``h - 1`` trees like the parameters, of bfloat16 scales for blocks of
+        the increments' last axis; otherwise empty.
+      rows: of the small leaves the anchor ``(R, 128)``, the increments ``(h - 1, R, 128)``, and
+        with int8 the scales ``(h - 1, R, 1)``. Replicated where the leaves are sharded.
       stream: with :class:`pdt_optax.Streaming` what was seen, in coordinates of the
-        directions that stand in the place of increments.
+        directions; otherwise None.
     """
 
-    anchor: _Leaves
-    increments: tuple[_Leaves, ...]
-    scales: tuple[_Leaves, ...] = ()
+    snapshots_taken: jax.Array
+    anchor: Any
+    increments: tuple[Any, ...]
+    scales: tuple[Any, ...]
+    rows: Stored
     stream: Any = None
 
-    def push(self, newest: _Leaves, slot: jax.Array) -> "History":
-        """Appends a snapshot; its increment takes the place of the oldest, at `slot`."""
-        return self._write(newest, slot, lambda _, new, old: difference(new, old))
-
-    def replace_newest(self, newest: _Leaves, slot: jax.Array) -> "History":
-        """Puts `newest` in the place of the newest snapshot, whose increment is at `slot`."""
-        return self._write(
-            newest, slot, lambda increment, new, old: increment + difference(new, old)
+    def stored(self, layout: Layout) -> list[Stored]:
+        """Of each block what is held."""
+        anchors, increments, scales = (
+            [jax.tree.leaves(tree) for tree in trees]
+            for trees in ((self.anchor,), self.increments, self.scales)
         )
+        large = [
+            Stored(anchors[0][n], [i[n] for i in increments], [s[n] for s in scales] or None)
+            for n in range(len(layout.large))
+        ]
+        return [self.rows, *large] if layout.small else large
 
-    def basis(self) -> list[_Leaves]:
-        """For each leaf the increments, in the order of the ring, and the anchor.
+    def with_stored(self, layout: Layout, stored: Sequence[Stored]) -> "History":
+        """The same with other contents."""
+        rows, large = (stored[0], stored[1:]) if layout.small else (self.rows, stored)
 
-        In compute precision.
-        """
-        increments = [self.increment(k) for k in range(len(self.increments))]
-        anchor = [leaf.astype(compute_dtype(leaf)) for leaf in self.anchor]
-        return [list(column) for column in zip(*increments, anchor, strict=True)]
+        def tree(like: Any, leaves: list[jax.Array]) -> Any:
+            return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
-    def increment(self, k: int) -> _Leaves:
-        """That at place `k` of the ring, in compute precision."""
-        dtypes = map(compute_dtype, self.anchor)
-        scales = self.scales[k] if self.scales else [None] * len(self.anchor)
-        stored = map(_on_device, self.increments[k])
-        return list(map(_storage.decode, stored, scales, dtypes))
+        def trees(likes: tuple[Any, ...], rings: list[Any]) -> tuple[Any, ...]:
+            return tuple(tree(like, [ring[k] for ring in rings]) for k, like in enumerate(likes))
 
-    def with_increment(self, k: int, increment: _Leaves) -> "History":
-        """Stores that at place `k`."""
-        dtypes = [stored.dtype for stored in self.increments[k]]
-        stored, scales = zip(*map(_storage.encode, increment, dtypes), strict=True)
-        stored = list(map(_beside, stored, self.increments[k]))
         return self._replace(
-            increments=_replaced(self.increments, k, stored),
-            scales=_replaced(self.scales, k, list(scales)) if self.scales else (),
+            anchor=tree(self.anchor, [part.anchor for part in large]),
+            increments=trees(self.increments, [part.increments for part in large]),
+            scales=trees(self.scales, [part.scales for part in large]),
+            rows=rows,
         )
 
-    def _write(self, newest: _Leaves, slot: jax.Array, change: Callable[..., jax.Array]):
-        """Writes nothing but one increment and the anchor."""
-
-        def write(held: "History", k: int) -> "History":
-            changed = map(change, held.increment(k), newest, held.anchor)
-            return held.with_increment(k, list(changed))
-
-        held, is_pending = self, jnp.zeros([], bool)
-        for k in range(len(self.increments)):
-            pending, held = at_most_once(slot == k, functools.partial(write, k=k), held)
-            is_pending |= pending
-        # XLA copies an anchor that is overwritten before the loops have read it; for a TPU it
-        # copies more of eight bits if one loop waits for another.
-        anchor = jax.lax.platform_dependent(
-            tpu=lambda: newest,
-            default=lambda: once_if(~is_pending, lambda _: newest, held.anchor),
-        )
-        return held._replace(anchor=anchor)
+    def columns(self, layout: Layout) -> list[Column]:
+        """Of each block the ``h`` arrays of the basis, in the order of the ring."""
+        return [part.column() for part in self.stored(layout)]
 
 
-def slot(snapshots_taken: jax.Array, history: int) -> jax.Array:
-    """Where in the ring the increment to the next snapshot goes: the place of the oldest."""
-    return (snapshots_taken - 1) % (history - 1)
+def init(layout: Layout, params: Any, places: int, dtype: Any, stream: Any = None) -> History:
+    """The history that holds the initial parameters.
+
+    Args:
+      layout: of the parameters.
+      params: arrays or :class:`jax.ShapeDtypeStruct`.
+      places: increments, or directions, that are kept.
+      dtype: of the increments; None for that of the parameters.
+      stream: with :class:`pdt_optax.Streaming` what was seen.
+    """
+    is_scaled = _quantize.is_scaled(dtype)
+
+    def trees(make: Any) -> tuple[Any, ...]:
+        return tuple(layout.large_tree(make, params) for _ in range(places))
+
+    leaves = layout.floats.select(jax.tree.leaves(params))
+    small = {leaf: snapshot(leaves[leaf]) for leaf in layout.small}
+    shape = (layout.num_rows, ROW)
+    rows = Stored(
+        anchor=jax.jit(layout.rows)(small) if small else jnp.zeros(shape, layout.dtype),
+        increments=jnp.zeros((places, *shape), dtype or layout.dtype),
+        scales=jnp.zeros((places, layout.num_rows, 1), jnp.bfloat16) if is_scaled else None,
+    )
+    return History(
+        snapshots_taken=jnp.ones([], jnp.int32),
+        anchor=layout.large_tree(snapshot, params),
+        increments=trees(lambda leaf: jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf))),
+        scales=trees(_no_scales) if is_scaled else (),
+        rows=rows,
+        stream=stream,
+    )
 
 
-def _replaced(entries: tuple[_Leaves, ...], k: int, new: _Leaves) -> tuple[_Leaves, ...]:
-    return (*entries[:k], new, *entries[k + 1 :])
+def push(history: History, layout: Layout, newest: Sequence[jax.Array], slot: jax.Array) -> History:
+    """Appends a snapshot, in blocks; its increment takes the place at `slot`."""
+    return _changed(history, layout, newest, slot, adds=False)._replace(
+        snapshots_taken=optax.safe_increment(history.snapshots_taken)
+    )
 
 
-def _on_device(stored: jax.Array) -> jax.Array:
-    """The array, fetched if it lies in the host's memory."""
-    is_there = jax.typeof(stored).memory_space != jax.memory.Space.Host
-    return stored if is_there else jax.device_put(stored, jax.memory.Space.Device)
+def replace_newest(
+    history: History, layout: Layout, newest: Sequence[jax.Array], slot: jax.Array
+) -> History:
+    """Puts `newest` in the place of the newest snapshot, whose increment is at `slot`."""
+    return _changed(history, layout, newest, slot, adds=True)
 
 
-def _beside(new: jax.Array, old: jax.Array) -> jax.Array:
-    """`new` in the memory where `old` lies."""
-    is_there = jax.typeof(old).memory_space != jax.memory.Space.Host
-    return new if is_there else jax.device_put(new, jax.memory.Space.Host)
+def _changed(
+    history: History, layout: Layout, newest: Sequence[jax.Array], slot: jax.Array, *, adds: bool
+) -> History:
+    stored = []
+    for part, new in zip(history.stored(layout), newest, strict=True):
+        increment = difference(new, part.anchor)
+        if adds:
+            column = part.column()[:-1]
+            increment += functools.reduce(
+                operator.add, (jnp.where(slot == k, old, 0) for k, old in enumerate(column))
+            )
+        stored.append(part.write(slot, increment)._replace(anchor=new.astype(part.anchor.dtype)))
+    return history.with_stored(layout, stored)
+
+
+def _written(ring: Any, slot: jax.Array | int, new: jax.Array) -> Any:
+    if isinstance(ring, list):
+        return [jnp.where(slot == k, new, old) for k, old in enumerate(ring)]
+    return jax.lax.dynamic_update_index_in_dim(ring, new, slot, 0)
 
 
 def snapshot(leaf: Any) -> jax.Array:
-    """A leaf of the parameters as the newest snapshot, in a buffer of its own."""
+    """A leaf of the parameters in a buffer of its own."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.zeros_like(leaf)
     return jnp.array(leaf, leaf_dtype(leaf), copy=True)
 
 
-def no_increment(leaf: Any, dtype: Any) -> jax.Array:
-    """An increment of zero, by default in the dtype of the leaf, or in bfloat16 for eight bits."""
-    own = leaf_dtype(leaf)
-    return jnp.zeros_like(leaf, dtype=dtype or (own if own.itemsize > 1 else jnp.bfloat16))
-
-
-def no_scales(leaf: Any) -> jax.Array:
-    """The scales of an increment of zero."""
-    return jnp.zeros(_storage.scales_shape(jnp.shape(leaf)), jnp.bfloat16)
+def _no_scales(leaf: Any) -> jax.Array:
+    return jnp.zeros(_quantize.scales_shape(jnp.shape(leaf)), jnp.bfloat16)
 
 
 def gram(
-    columns: list[_Leaves],
-    groups: list[int],
+    columns: Sequence[Column],
+    ids: Sequence[Ids],
     num_groups: int,
     axis_name: _sums.AxisName = None,
-    vectors: Callable[[_Leaves], _Leaves] = list,
-) -> Gram:
-    """One Gram matrix for each group of leaves.
+) -> jax.Array:
+    """Inner products of the ``n`` arrays of each block, summed over the blocks of a group.
 
     Args:
-      columns: arrays of each leaf.
-      groups: group of each leaf.
+      columns: of each block the arrays, in compute precision.
+      ids: group of each block, or of each of its rows.
       num_groups: how many groups there are.
-      axis_name: axes that divide the leaves.
-      vectors: from the arrays of a leaf to those whose inner products are taken, element by
-        element, in compute precision.
+      axis_name: axes of an enclosing :func:`jax.shard_map` that divide the blocks.
 
     Returns:
-      Gram matrices of shape ``(num_groups, n, n)`` and sizes ``(num_groups,)``.
+      Shape ``(num_groups, n, n)``.
     """
-    dtype = compute_dtype(*(column[-1] for column in columns))
-    size = len(jax.eval_shape(vectors, columns[0]))
-    row, col = np.tril_indices(size)
-
-    def products(column: _Leaves) -> list[jax.Array]:
-        of_leaf = vectors(column)
-        return [of_leaf[i] * of_leaf[j] for i, j in zip(row, col, strict=True)]
-
-    member = np.arange(num_groups)[:, None] == np.asarray(groups)
-    sums = _sums.over_groups(products, columns, groups, num_groups, axis_name).astype(dtype)
-    matrix = jnp.zeros((num_groups, size, size), dtype)
-    matrix = matrix.at[:, row, col].set(sums).at[:, col, row].set(sums)
-    sizes = member @ np.asarray(_sums.leaf_sizes([c[-1] for c in columns], axis_name), float)
-    return Gram(matrix, jnp.asarray(sizes, dtype))
-
-
-def gram_of_many(columns: list[_Leaves], groups: list[int], num_groups: int) -> Gram:
-    """As :func:`gram`, slower to run but quick to compile however many arrays a leaf has."""
-    dtype = compute_dtype(*(column[-1] for column in columns))
     size = len(columns[0])
-    matrix, sizes = jnp.zeros((num_groups, size, size), dtype), np.zeros(num_groups)
-    for column, group in zip(columns, groups, strict=True):
-        rows = jnp.stack([array.reshape(-1) for array in column])
-        products = jnp.matmul(rows, rows.T, precision="highest")
-        matrix = matrix.at[group].add(products.astype(dtype))
-        sizes[group] += column[-1].size
-    return Gram(matrix, jnp.asarray(sizes, dtype))
+    row, col = np.tril_indices(size)
+    sums = []
+    for column, group in zip(columns, ids, strict=True):
+        if isinstance(column, jax.Array):
+            flat = column.reshape(size, -1)
+            of_rows = functools.partial(jnp.einsum, precision="highest")
+            products = (
+                of_rows("in,jn->ij", flat, flat)
+                if isinstance(group, int)
+                else of_rows("irk,jrk->rij", column, column)
+            )
+            sums.append(products[..., row, col])
+        else:
+            pairs = zip(row, col, strict=True)
+            sums.append(_sums.of_block([column[i] * column[j] for i, j in pairs], group))
+    place = np.zeros((size, size), int)
+    place[row, col] = place[col, row] = np.arange(len(row))
+    return _sums.by_group(sums, ids, num_groups, axis_name)[:, place]
 
 
-def combine(coefficients: jax.Array, column: _Leaves) -> jax.Array:
+def group_sizes(
+    layout: Layout,
+    groups: tuple[Sequence[int], int],
+    blocks: Sequence[jax.Array],
+    axis_name: _sums.AxisName,
+) -> np.ndarray:
+    """Numbers of coordinates of the groups of leaves."""
+    sizes = np.zeros(groups[1])
+    np.add.at(sizes, np.asarray(groups[0], int), _sums.leaf_sizes(layout, blocks, axis_name))
+    return sizes
+
+
+def of_group(values: jax.Array, group: Ids) -> jax.Array:
+    """``values[group]``; for rows of several groups with axes ``(rows, 1)`` at the end."""
+    if isinstance(group, int):
+        return values[group]
+    return jnp.moveaxis(values[group], 0, -1)[..., None]
+
+
+def extended(column: Column, array: jax.Array) -> Column:
+    """The column and one more array."""
+    if isinstance(column, jax.Array):
+        return jnp.concatenate([column, array[None]])
+    return [*column, array]
+
+
+def combinations(coefficients: jax.Array, column: Column, group: Ids) -> list[jax.Array]:
+    """Sums of the ``h`` arrays of a block's basis.
+
+    Args:
+      coefficients: of each group and sum, ``(G, sums, h)``.
+      column: the basis.
+      group: of the block, or of each of its rows.
+    """
+    own = coefficients[group]
+    if not isinstance(column, jax.Array):
+        return [combine(row, column) for row in own]
+    of = "ph,hrk->prk" if isinstance(group, int) else "rph,hrk->prk"
+    return list(jnp.einsum(of, own.astype(column.dtype), column, precision="highest"))
+
+
+def combine(coefficients: jax.Array, column: Sequence[jax.Array]) -> jax.Array:
     """The sum of the ``h`` arrays of a leaf's basis with these coefficients, ``(h,)``."""
     terms: list[Any] = [c.astype(b.dtype) * b for c, b in zip(coefficients, column, strict=True)]
     return functools.reduce(operator.add, terms)

@@ -47,6 +47,13 @@ class FloatLeaves:
         pairs = zip(everything, self._takes_part, strict=True)
         return [entry for entry, takes_part in pairs if takes_part]
 
+    def tree(self, entries: Iterable[Any]) -> Any:
+        """A tree like the parameters with `entries` in their places, the others masked."""
+        new = iter(entries)
+        return self._structure.unflatten(
+            [next(new) if takes_part else optax.MaskedNode() for takes_part in self._takes_part]
+        )
+
     def replace(self, tree: Any, leaves: list[jax.Array]) -> Any:
         """`tree` with `leaves` in their places."""
         new = iter(leaves)
@@ -54,20 +61,6 @@ class FloatLeaves:
         return self._structure.unflatten(
             [next(new) if takes_part else leaf for leaf, takes_part in old]
         )
-
-
-def float_tree(make: Callable[[Any], Any], params: Any, left_out: Any = False) -> Any:
-    """`make` of each floating-point leaf.
-
-    In place of the others False of the same shape, in place of those left out one False.
-    """
-
-    def made(leaf, is_out):
-        if is_out:
-            return jnp.zeros((1,) * jnp.ndim(leaf), bool)
-        return make(leaf) if is_float(leaf) else jnp.zeros_like(leaf, dtype=bool)
-
-    return jax.tree.map(made, params, jax.tree.broadcast(left_out, params))
 
 
 def _called(given: Any, params: Any) -> Any:
@@ -121,7 +114,7 @@ def check_real(params: Any) -> None:
                 f"`params` must be real, got {leaf_dtype(leaf)} at "
                 f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
                 "as leaves of their own, as optax.contrib.split_real_and_imaginary does, which "
-                "however passes no extra arguments on, as `verify` and `rollback` need."
+                "however passes no extra arguments on, as pdt_optax.Verify needs."
             )
 
 

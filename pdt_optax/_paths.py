@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdt_optax import _checks, _history, _leaves, _predictors
-from pdt_optax._history import History
-from pdt_optax._predictors import Predictor
-from pdt_optax._snapshots import check_snapshots, displacement, history_of
+from pdt_optax import _checks, _history, _leaves, predictors as _predictors
+from pdt_optax._snapshots import check_snapshots, columns_of, displacement, gram
+from pdt_optax.predictors import Predictor
 
 
 def predicted_path(
@@ -25,11 +24,11 @@ def predicted_path(
     """What a predictor expects of the weights, or of anything that depends on them.
 
     Args:
-      snapshots: as in :func:`pdt_optax.spectrum`; all of them are fitted.
+      snapshots: as in :func:`pdt_optax.dynamics.spectrum`; all of them are fitted.
       horizon: snapshots to predict ahead.
       observable: a traceable function of parameters: some of the weights, or a loss. By
         default the parameters themselves, `horizon` copies of them.
-      predictor: as in :func:`pdt_optax.pdt`.
+      predictor: as in :class:`pdt_optax.Extrapolate`.
       scope: leaves that share one fit, as in :func:`pdt_optax.pdt`.
 
     Returns:
@@ -45,16 +44,15 @@ def predicted_path(
       >>> import jax.numpy as jnp, pdt_optax
       >>> path = [{"w": 0.5**t * jnp.array([16., 3.])} for t in range(3)]
       >>> first = lambda params: params["w"][0]
-      >>> pdt_optax.predicted_path(path, 3, first).round(3)
+      >>> pdt_optax.dynamics.predicted_path(path, 3, first).round(3)
       Array([2. , 1. , 0.5], dtype=float32)
     """
     horizon = _checks.as_int("horizon", horizon, 1)
     check_snapshots(snapshots, 3)
-    held, floats = history_of(snapshots), _leaves.FloatLeaves(snapshots[-1])
+    columns, floats = columns_of(snapshots), _leaves.FloatLeaves(snapshots[-1])
     groups, num_groups = _leaves.groups(scope, snapshots[-1])
     predictor = _predictors.resolve(predictor, -1)
-    coefficients = _coefficients(held, tuple(groups), num_groups, predictor, horizon)
-    columns = held.basis()
+    coefficients = _coefficients(columns, tuple(groups), num_groups, predictor, horizon)
 
     def at(row):
         pairs = zip(columns, groups, strict=True)
@@ -80,10 +78,10 @@ def prediction_errors(
     that the weights stay where they are gets.
 
     Args:
-      snapshots: as in :func:`pdt_optax.spectrum`, more than `history`.
+      snapshots: as in :func:`pdt_optax.dynamics.spectrum`, more than `history`.
       history: snapshots fitted, at least 3.
       horizon: snapshots to predict ahead.
-      predictor: as in :func:`pdt_optax.pdt`.
+      predictor: as in :class:`pdt_optax.Extrapolate`.
       scope: leaves that share one fit, as in :func:`pdt_optax.pdt`.
 
     Returns:
@@ -93,12 +91,12 @@ def prediction_errors(
       Leaves that are not floating-point are :class:`optax.MaskedNode`.
 
     Raises:
-      ValueError: as :func:`pdt_optax.predicted_path`, or if there are too few snapshots.
+      ValueError: as :func:`pdt_optax.dynamics.predicted_path`, or if there are too few snapshots.
 
     Examples:
       >>> import jax.numpy as jnp, numpy as np, pdt_optax
       >>> path = [jnp.array([0.5**t, 0.9**t]) for t in range(6)]
-      >>> errors = pdt_optax.prediction_errors(path, history=3, horizon=2)
+      >>> errors = pdt_optax.dynamics.prediction_errors(path, history=3, horizon=2)
       >>> bool((errors[:2] < 1e-3).all())
       True
       >>> print(np.isnan(errors[2]))  # One snapshot follows, not two.
@@ -113,12 +111,12 @@ def prediction_errors(
     errors: dict[tuple[int, int], jax.Array] = {}
     for start in range(starts):
         *fitted, newest = snapshots[start : start + history]
-        held = history_of([*fitted, newest])
-        coefficients = _coefficients(held, tuple(groups), num_groups, predictor, horizon)
+        columns = columns_of([*fitted, newest])
+        coefficients = _coefficients(columns, tuple(groups), num_groups, predictor, horizon)
         for ahead, actual in enumerate(snapshots[start + history :][:horizon]):
             truths = displacement(newest, actual)
             errors[start, ahead] = _relative_errors(
-                held, tuple(groups), coefficients, ahead, truths
+                columns, tuple(groups), coefficients, ahead, truths
             )
     table = np.full((len(groups), starts, horizon), np.nan)
     for (start, ahead), error in errors.items():
@@ -128,22 +126,26 @@ def prediction_errors(
 
 @functools.partial(jax.jit, static_argnames=("groups", "num_groups", "predictor", "horizon"))
 def _coefficients(
-    held: History, groups: tuple[int, ...], num_groups: int, predictor: Predictor, horizon: int
+    columns: list[list[jax.Array]],
+    groups: tuple[int, ...],
+    num_groups: int,
+    predictor: Predictor,
+    horizon: int,
 ) -> jax.Array:
     """Coefficients of the displacements of each group, ``(G, horizon, h)``."""
-    gram = _history.gram_of_many(held.basis(), list(groups), num_groups)
+    grams = gram(columns, groups, num_groups)
 
     def of_group(gram):
         coefficients = predictor(gram, horizon)
         _predictors.check_coefficients(coefficients, horizon, gram)
         return coefficients
 
-    return jax.vmap(of_group)(gram)
+    return jax.vmap(of_group)(grams)
 
 
 @functools.partial(jax.jit, static_argnames="groups")
 def _relative_errors(
-    held: History,
+    columns: list[list[jax.Array]],
     groups: tuple[int, ...],
     coefficients: jax.Array,
     ahead: jax.Array | int,
@@ -151,7 +153,7 @@ def _relative_errors(
 ) -> jax.Array:
     """``||prediction - truth|| / ||truth||`` of the displacements of each leaf; 0 / 0 is 0."""
     ratios = []
-    for column, group, truth in zip(held.basis(), groups, truths, strict=True):
+    for column, group, truth in zip(columns, groups, truths, strict=True):
         predicted = _history.combine(coefficients[group, ahead], column)
         error = jnp.sqrt(jnp.sum((predicted - truth) ** 2))
         ratios.append(jnp.where(error == 0, 0, error / jnp.sqrt(jnp.sum(truth**2))))

@@ -1,4 +1,4 @@
-"""A saved state and the arguments of now: do they fit each other?"""
+"""Checks that a restored state matches the current arguments."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from pdt_optax import _leaves
 
 _ARGUMENTS = {
     "anchor": "params",
-    "fallback": "rollback",
+    "schedule": "scheduler",
     "operators": "scope",
     "scales": "history_dtype",
     "stream": "history",
@@ -41,7 +41,7 @@ def restore_types(saved: Any, state: Any) -> Any:
       >>> import jax.numpy as jnp, optax, pdt_optax
       >>> tx = optax.adam(1e-3)
       >>> saved = [{"count": jnp.array(7), "mu": jnp.ones(2), "nu": jnp.ones(2)}, None]
-      >>> state = pdt_optax.restore_types(saved, tx.init(jnp.zeros(2)))
+      >>> state = pdt_optax.state.restore_types(saved, tx.init(jnp.zeros(2)))
       >>> print(type(state[0]).__name__, state[0].count)
       ScaleByAdamState 7
     """
@@ -62,7 +62,7 @@ def _check_same(found: dict[str, Any], expected: dict[str, Any], where: str) -> 
         if there != now and not _are_numbers(found.get(path), expected.get(path)):
             raise ValueError(
                 f"`{_argument(path, found, expected)}` must be as it was when the state was made: "
-                f"{path} is {there} in {where}, {now} by the arguments of now."
+                f"{path} is {there} in {where}, but the current arguments require {now}."
             )
 
 

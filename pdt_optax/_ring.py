@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 
-from pdt_optax import _history, _predictors
+from pdt_optax import _checks, _history, predictors
 from pdt_optax._history import History
+from pdt_optax._layout import Layout
+from pdt_optax._streaming import Streaming
 from pdt_optax._sums import AxisName
 
 
@@ -18,7 +20,7 @@ class Ring:
     """
 
     snapshots: int
-    resolve = staticmethod(_predictors.resolve)
+    resolve = staticmethod(predictors.resolve)
 
     @property
     def least_snapshots(self) -> int:
@@ -34,22 +36,32 @@ class Ring:
         """All is in the increments."""
         del num_groups, dtype
 
-    def oldest(self, snapshots_taken: jax.Array) -> jax.Array:
-        """Place of the oldest increment."""
-        return _history.slot(snapshots_taken, self.snapshots)
+    def oldest(self, history: History) -> jax.Array:
+        """Place of the oldest increment, where the next one goes."""
+        return (history.snapshots_taken - 1) % self.places
 
     def push(
         self,
-        held: History,
+        history: History,
+        layout: Layout,
         newest: list[jax.Array],
-        oldest: jax.Array,
         groups: tuple[list[int], int],
         axis_name: AxisName,
     ) -> History:
-        """Appends a snapshot; its increment takes the place of the oldest."""
+        """Appends a snapshot, in blocks; its increment takes the place of the oldest."""
         del groups, axis_name
-        return held.push(newest, oldest)
+        return _history.push(history, layout, newest, self.oldest(history))
 
-    def replace_newest(self, held: History, newest: list[jax.Array], oldest: jax.Array) -> History:
+    def replace_newest(
+        self, history: History, layout: Layout, newest: list[jax.Array]
+    ) -> History:
         """Puts `newest` in the place of the newest snapshot."""
-        return held.replace_newest(newest, (oldest - 1) % self.places)
+        slot = (self.oldest(history) - 1) % self.places
+        return _history.replace_newest(history, layout, newest, slot)
+
+
+def as_history(history: int | Streaming) -> Ring | Streaming:
+    """The history of that many snapshots, or the streaming one; raises ValueError otherwise."""
+    if isinstance(history, Streaming):
+        return history
+    return Ring(_checks.as_int("history", history, 3))

@@ -1,35 +1,38 @@
 """Snapshots of a run: those that a PDT state holds, and those that a user kept."""
 
 from collections.abc import Sequence
+import functools
 import itertools
-import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from pdt_optax import _history, _leaves
 from pdt_optax._diagnostics import find
-from pdt_optax._history import History
+from pdt_optax._dmd import Gram
+from pdt_optax._layout import Layout, SmallLeaf
 
 
-def snapshots(opt_state: Any) -> list[Any]:
+def snapshots(opt_state: Any, params: Any) -> list[Any]:
     """The weights that a PDT state holds.
 
     Args:
       opt_state: state of any optax transformation with one :func:`pdt_optax.pdt` in it; of
         concrete arrays, and of one run: not of several under :func:`jax.vmap`.
+      params: the parameters, arrays or :class:`jax.ShapeDtypeStruct`; their shapes are read.
 
     Returns:
       The snapshots held so far, oldest first, at most `history`: trees like the parameters, in
       float32 or float64. Older ones are as exact as the stored increments are, and as the
-      rounding of the newest. Leaves that are not floating-point are False of their shape,
-      excluded ones a single False.
+      rounding of the newest. In the place of leaves that take no part stands an
+      :class:`optax.MaskedNode`.
 
     Raises:
       ValueError: if `opt_state` holds no :class:`pdt_optax.PDTState`, or several, or one
-        of a :class:`pdt_optax.Streaming` history.
+        of a :class:`pdt_optax.Streaming` history, or `params` are not those it was made for.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax, pdt_optax
@@ -40,26 +43,41 @@ def snapshots(opt_state: Any) -> list[Any]:
       >>> for _ in range(2):
       ...   updates, state = update(params, state, params)  # The gradient of |w|^2 / 2.
       ...   params = optax.apply_updates(params, updates)
-      >>> print(*pdt_optax.snapshots(state))
+      >>> print(*pdt_optax.dynamics.snapshots(state, params))
       [1. 2.] [0.5 1. ] [0.25 0.5 ]
     """
-    state = find(opt_state)
-    if state.stream is not None:
+    history = find(opt_state).history
+    if history.stream is not None:
         raise ValueError(
             "`opt_state` must hold snapshots, got one of history=pdt_optax.Streaming(...), which "
             "keeps the newest alone: it is the `anchor` of the PDTState."
         )
-    floats = _leaves.FloatLeaves(state.anchor)
-    newest = [leaf.astype(_leaves.compute_dtype(leaf)) for leaf in floats.of(state.anchor)]
-    history = History(
-        newest, tuple(map(floats.of, state.increments)), tuple(map(floats.of, state.scales))
-    )
-    places, taken = len(history.increments), int(state.snapshots_taken)
-    held = [newest]
+    layout = _layout_of(history, params)
+    columns = history.columns(layout)
+    places, taken = len(history.rows.increments), int(history.snapshots_taken)
+    held = [[column[-1] for column in columns]]
     for age in range(min(places, taken - 1)):
-        increment = history.increment((taken - 2 - age) % places)
-        held.append(list(map(operator.sub, held[-1], increment)))
-    return [floats.replace(state.anchor, leaves) for leaves in reversed(held)]
+        place = (taken - 2 - age) % places
+        held.append([new - column[place] for new, column in zip(held[-1], columns, strict=True)])
+    like = [jnp.asarray(leaf) for leaf in layout.floats.select(jax.tree.leaves(params))]
+    return [layout.floats.tree(layout.leaves(blocks, like)) for blocks in reversed(held)]
+
+
+def _layout_of(history: Any, params: Any) -> Layout:
+    """How the leaves lie in the history of a state."""
+
+    def is_masked(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    def takes_no_part(node: Any) -> bool:
+        return is_masked(node) and not isinstance(node, SmallLeaf)
+
+    left_out = jax.tree.map(takes_no_part, history.anchor, is_leaf=is_masked)
+    _leaves.check_structure("params", params, left_out, "those that `opt_state` was made for")
+    joins = any(
+        isinstance(node, SmallLeaf) for node in jax.tree.leaves(history.anchor, is_leaf=is_masked)
+    )
+    return Layout(params, left_out, joins=joins)
 
 
 def check_snapshots(snapshots: Sequence[Any], least: int) -> None:
@@ -81,10 +99,27 @@ def check_snapshots(snapshots: Sequence[Any], least: int) -> None:
             )
 
 
-def history_of(snapshots: Sequence[Any]) -> History:
-    """Anchor and increments of checked snapshots."""
+def columns_of(snapshots: Sequence[Any]) -> list[list[jax.Array]]:
+    """Of each leaf of checked snapshots the increments and the newest, in compute precision."""
     increments = itertools.starmap(displacement, itertools.pairwise(snapshots))
-    return History(list(map(jnp.asarray, _floats_of(snapshots[-1]))), tuple(increments))
+    newest = [
+        jnp.asarray(leaf.astype(_leaves.compute_dtype(leaf))) for leaf in _floats_of(snapshots[-1])
+    ]
+    return [list(column) for column in zip(*increments, newest, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnames=("groups", "num_groups"))
+def gram(columns: list[list[jax.Array]], groups: tuple[int, ...], num_groups: int) -> Gram:
+    """As :func:`pdt_optax._history.gram`; quick to compile however many arrays a leaf has."""
+    dtype = _leaves.compute_dtype(*(column[-1] for column in columns))
+    size = len(columns[0])
+    matrix, sizes = jnp.zeros((num_groups, size, size), dtype), np.zeros(num_groups)
+    for column, group in zip(columns, groups, strict=True):
+        rows = jnp.stack([array.reshape(-1) for array in column])
+        products = jnp.matmul(rows, rows.T, precision="highest")
+        matrix = matrix.at[group].add(products.astype(dtype))
+        sizes[group] += column[-1].size
+    return Gram(matrix, jnp.asarray(sizes, dtype))
 
 
 def displacement(old: Any, new: Any) -> list[jax.Array]:

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pdt_optax import _dmd, _history, _leaves, _predictors
-from pdt_optax._history import History
-from pdt_optax._predictors import Predictor
-from pdt_optax._snapshots import check_snapshots, history_of
+from pdt_optax import _dmd, _history, _leaves, predictors as _predictors
+from pdt_optax._snapshots import check_snapshots, columns_of, gram
+from pdt_optax.predictors import Predictor
 
 
 class Spectrum(NamedTuple):
-    r"""Koopman spectrum of a piece of training; made by :func:`pdt_optax.spectrum`.
+    r"""Koopman spectrum of a piece of training; made by :func:`pdt_optax.dynamics.spectrum`.
 
     ``G`` is the number of groups of leaves (`scope`), ``m`` that of modes.
 
@@ -28,7 +27,7 @@ class Spectrum(NamedTuple):
       magnitudes: a tree like the parameters, each leaf of shape ``(m,)``: the norm
         :math:`\|b_i \phi_i\|` of the part that mode :math:`i` has in this leaf of the newest
         snapshot :math:`\sum_i b_i \phi_i`; of the newest increment with
-        :func:`pdt_optax.affine_dmd`. In the order of the group's eigenvalues.
+        :func:`pdt_optax.predictors.affine_dmd`. In the order of the group's eigenvalues.
 
     In `groups` and `magnitudes` leaves that are not floating-point are
     :class:`optax.MaskedNode`.
@@ -47,9 +46,9 @@ def spectrum(
 
     Args:
       snapshots: three or more trees of parameters at equal distances in training, oldest
-        first; of a run with PDT also :func:`pdt_optax.snapshots`.
-      predictor: ``'dmd'``, ``'affine_dmd'``, or what :func:`pdt_optax.dmd` or
-        :func:`pdt_optax.affine_dmd` returns.
+        first; of a run with PDT also :func:`pdt_optax.dynamics.snapshots`.
+      predictor: ``'dmd'``, ``'affine_dmd'``, or what :func:`pdt_optax.predictors.dmd` or
+        :func:`pdt_optax.predictors.affine_dmd` returns.
       scope: leaves that share one fit, as in :func:`pdt_optax.pdt`.
 
     Returns:
@@ -64,7 +63,7 @@ def spectrum(
       >>> import jax.numpy as jnp, pdt_optax
       >>> w, v = jnp.array([4., 3.]), jnp.array([1., 0.])
       >>> path = [{"w": 0.5**t * w, "v": 0.9**t * v} for t in range(3)]
-      >>> found = pdt_optax.spectrum(path)
+      >>> found = pdt_optax.dynamics.spectrum(path)
       >>> print(found.eigenvalues.round(3), found.magnitudes["w"].round(3))
       [[0.9+0.j 0.5+0.j]] [0.   1.25]
 
@@ -75,19 +74,19 @@ def spectrum(
     predictor = _predictors.resolve(predictor, -1)
     if not isinstance(predictor, _predictors.DMD):
         raise ValueError(
-            "`predictor` must be 'dmd', 'affine_dmd', or what pdt_optax.dmd(...) or "
-            f"pdt_optax.affine_dmd(...) returns, got {predictor!r}."
+            "`predictor` must be 'dmd', 'affine_dmd', or what pdt_optax.predictors.dmd(...) or "
+            f"pdt_optax.predictors.affine_dmd(...) returns, got {predictor!r}."
         )
     check_snapshots(snapshots, 4 if predictor.affine else 3)
-    held = history_of(snapshots)
+    columns = columns_of(snapshots)
     groups, num_groups = _leaves.groups(scope, snapshots[-1])
-    models = _models(held, tuple(groups), num_groups, predictor)
+    models = _models(columns, tuple(groups), num_groups, predictor)
     if not all(np.isfinite(part).all() for part in models):
         raise ValueError("`snapshots` must be finite, and so must be their squared norms.")
     eigenvalues, modes = zip(*map(_eigen, *models), strict=True)
     magnitudes = [
         np.asarray(_mode_norms(column, modes[group].real, modes[group].imag))
-        for column, group in zip(held.basis(), groups, strict=True)
+        for column, group in zip(columns, groups, strict=True)
     ]
     return Spectrum(
         eigenvalues=np.stack(eigenvalues),
@@ -118,7 +117,7 @@ def spectral_distance(first: Any, second: Any) -> float:
 
     Examples:
       >>> import pdt_optax
-      >>> print(pdt_optax.spectral_distance([1.0, 0.5], [0.5, 1.0 + 0.2j]))
+      >>> print(pdt_optax.dynamics.spectral_distance([1.0, 0.5], [0.5, 1.0 + 0.2j]))
       0.1
 
     References:
@@ -148,11 +147,13 @@ _match = jax.jit(optax.assignment.hungarian_algorithm)
 
 @functools.partial(jax.jit, static_argnames=("groups", "num_groups", "predictor"))
 def _models(
-    held: History, groups: tuple[int, ...], num_groups: int, predictor: _predictors.DMD
+    columns: list[list[jax.Array]],
+    groups: tuple[int, ...],
+    num_groups: int,
+    predictor: _predictors.DMD,
 ) -> _dmd.Fit:
     """The fitted DMD of each group, stacked."""
-    gram = _history.gram_of_many(held.basis(), list(groups), num_groups)
-    return jax.vmap(predictor.fit)(gram)
+    return jax.vmap(predictor.fit)(gram(columns, groups, num_groups))
 
 
 def _eigen(

@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from pdt_optax import _history, _predictors
+from pdt_optax import _history, predictors as _predictors
 from pdt_optax._checks import as_int, is_number
 from pdt_optax._dmd import Gram
 from pdt_optax._history import History
-from pdt_optax._predictors import DMD, Predictor
+from pdt_optax._layout import Layout
 from pdt_optax._sums import AxisName
 from pdt_optax._svd import svd
+from pdt_optax.predictors import DMD, Predictor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,11 @@ class Streaming:
     .. math::
       K = Y X^+, \qquad D_k = \sum_{i=1}^k K^i \delta_{last}.
 
-    This is the DMD of the increments (:func:`pdt_optax.affine_dmd`) without a limit
+    This is the DMD of the increments (:func:`pdt_optax.predictors.affine_dmd`) without a limit
     to what is fitted: the same numbers if `forgetting` is 1 and the increments span
-    at most `rank` directions. It is used as the `history` of :func:`pdt_optax.pdt`,
+    at most `rank` directions. It is used as the `history` of :class:`pdt_optax.Extrapolate`,
     holds ``rank + 1`` arrays for each parameter, and makes predictions from three
-    snapshots on. Predictors are ``'dmd'`` or :func:`pdt_optax.dmd`, ``'linear'``
+    snapshots on. Predictors are ``'dmd'`` or :func:`pdt_optax.predictors.dmd`, ``'linear'``
     (along the mean increment, with the same weights) and ``'last_increment'``.
 
     Attributes:
@@ -53,7 +55,8 @@ class Streaming:
       >>> import pdt_optax
       >>> loss = lambda params: jnp.sum(jnp.array([1., 10.]) * params**2)
       >>> history = pdt_optax.Streaming(rank=2)
-      >>> tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(snapshot_every=1, history=history))
+      >>> link = pdt_optax.pdt(1, pdt_optax.Extrapolate(history=history))
+      >>> tx = optax.chain(optax.sgd(0.01), link)
       >>> params = jnp.array([1., 1.])
       >>> state = tx.init(params)
       >>> @jax.jit
@@ -103,7 +106,7 @@ class Streaming:
         if isinstance(predictor, DMD) and not predictor.affine and predictor.svd_rank != 0:
             return _StreamingDMD(predictor.svd_rank, predictor.exact, affine=True)
         raise ValueError(
-            "`predictor` must be 'dmd', 'linear', 'last_increment', or what pdt_optax.dmd(...) "
+            "`predictor` must be 'dmd', 'linear', 'last_increment', or what pdt_optax.predictors.dmd(...) "
             "returns for a rank other than 0, where `history` is a pdt_optax.Streaming; "
             f"got {predictor!r}."
         )
@@ -114,47 +117,58 @@ class Streaming:
         shapes = (r, r), (r, r), (r,), (r,), ()
         return Stream(*(jnp.zeros((num_groups, *shape), dtype) for shape in shapes))
 
-    def oldest(self, snapshots_taken: jax.Array) -> jax.Array:
+    def oldest(self, history: History) -> jax.Array:
         """The directions are in no order of time."""
-        return jnp.zeros_like(snapshots_taken)
+        return jnp.zeros_like(history.snapshots_taken)
 
     def push(
         self,
-        held: History,
+        history: History,
+        layout: Layout,
         newest: list[jax.Array],
-        oldest: jax.Array,
         groups: tuple[list[int], int],
         axis_name: AxisName,
     ) -> History:
-        """Takes in a snapshot.
+        """Takes in a snapshot, in blocks.
 
         The increment to it joins the directions. Of the ``r + 1`` the ``r`` with the most
         energy are kept, made orthogonal by their own inner products, which are measured
         anew each time. In a group where something is not finite all stays as it is, but
         that the next increment does not follow the last one.
         """
-        del oldest
-        increments = map(_history.difference, newest, held.anchor)
+        held, ids = history.stored(layout), layout.ids(groups[0])
         columns = [
-            [*directions, increment]
-            for (*directions, _), increment in zip(held.basis(), increments, strict=True)
+            _history.extended(part.column()[:-1], _history.difference(new, part.anchor))
+            for part, new in zip(held, newest, strict=True)
         ]
-        gram = _history.gram(columns, *groups, axis_name)
+        products = _history.gram(columns, ids, groups[1], axis_name)
+        sizes = _history.group_sizes(layout, groups, newest, axis_name)
+        gram = Gram(products, jnp.asarray(sizes, products.dtype))
         with jax.default_matmul_precision("highest"):
             advance = functools.partial(_advance, forgetting=self.forgetting)
-            combinations, finite, stream = jax.vmap(advance)(gram, held.stream)
+            combinations, finite, stream = jax.vmap(advance)(gram, history.stream)
         turned = []
-        for (*directions, increment), group in zip(columns, groups[0], strict=True):
-            column = [*directions, jnp.where(finite[group], increment, 0)]
-            turned.append([_history.combine(c, column) for c in combinations[group].T])
-        for k, direction in enumerate(zip(*turned, strict=True)):
-            held = held.with_increment(k, list(direction))
-        return held._replace(anchor=newest, stream=stream)
+        for part, column, group, new in zip(held, columns, ids, newest, strict=True):
+            is_finite = _history.of_group(finite, group)
+            column = _history.extended(column[:-1], jnp.where(is_finite, column[-1], 0))
+            directions = _history.combinations(combinations.swapaxes(1, 2), column, group)
+            for k, direction in enumerate(directions):
+                part = part.write(k, direction)
+            turned.append(part._replace(anchor=new.astype(part.anchor.dtype)))
+        return history.with_stored(layout, turned)._replace(
+            snapshots_taken=optax.safe_increment(history.snapshots_taken), stream=stream
+        )
 
-    def replace_newest(self, held: History, newest: list[jax.Array], oldest: jax.Array) -> History:
+    def replace_newest(
+        self, history: History, layout: Layout, newest: list[jax.Array]
+    ) -> History:
         """Puts `newest` in the place of the newest snapshot; what was seen remains."""
-        del oldest
-        return held._replace(anchor=newest, stream=held.stream.without_last())
+        turned = [
+            part._replace(anchor=new.astype(part.anchor.dtype))
+            for part, new in zip(history.stored(layout), newest, strict=True)
+        ]
+        held = history.with_stored(layout, turned)
+        return held._replace(stream=history.stream.without_last())
 
 
 class Stream(NamedTuple):
@@ -178,13 +192,17 @@ class Stream(NamedTuple):
     stream_sum: jax.Array
     stream_weight: jax.Array
 
+    def gram(self, gram: Gram) -> "StreamGram":
+        """What the predictors of a streaming history take."""
+        return StreamGram(gram.matrix, gram.size, self)
+
     def without_last(self) -> "Stream":
         """The next increment does not follow the last one."""
         return self._replace(stream_last=jnp.zeros_like(self.stream_last))
 
 
 class StreamGram(NamedTuple):
-    """A :class:`pdt_optax.Gram` of directions and newest snapshot, and what was seen."""
+    """A :class:`pdt_optax.predictors.Gram` of directions and newest snapshot, and what was seen."""
 
     matrix: jax.Array
     size: jax.Array

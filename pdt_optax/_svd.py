@@ -29,7 +29,7 @@ def svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
       <https://doi.org/10.1137/0613074>`_, 1992
     """
     n, m = matrix.shape
-    size = m + m % 2
+    size = n + n % 2  # Of all matrices with n rows, so that one program serves them all.
     rounds = jnp.asarray(_tournament(size))
     identity = jnp.eye(size, dtype=matrix.dtype)
     stacked = jnp.concatenate([jnp.pad(matrix, ((0, 0), (0, size - m))), identity])
@@ -47,11 +47,11 @@ def svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         return (stacked - tangent * partner) * jax.lax.rsqrt(1 + tangent**2)
 
     stacked = jax.lax.fori_loop(0, _SWEEPS * (size - 1), rotate, stacked)
-    us, v = stacked[:n, :m], stacked[n : n + m, :m]
-    s = jnp.linalg.norm(us, axis=0)
+    s = jnp.linalg.norm(stacked[:n], axis=0)
     order = jnp.argsort(-s)
-    us, s, v = us[:, order], s[order], v[:, order]
-    return us / jnp.where(s == 0, 1, s)[None], s, v
+    stacked, s = stacked[:, order], s[order]
+    u = stacked[:n] / jnp.where(s == 0, 1, s)[None]
+    return u[:, :m], s[:m], stacked[n : n + m, :m]
 
 
 def least_squares(a: jax.Array, b: jax.Array) -> jax.Array:

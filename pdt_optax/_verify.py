@@ -1,11 +1,18 @@
 """Verified horizons: a jump is made only if it lowers the loss."""
 
+from collections.abc import Callable
 import dataclasses
-import numbers
+from typing import NamedTuple
 
-from pdt_optax import _criteria, _predictors
+import jax
+import jax.numpy as jnp
+
+from pdt_optax import _checks, criteria as _criteria, predictors as _predictors
 from pdt_optax._candidates import Candidates
-from pdt_optax._checks import is_int
+from pdt_optax._event import Event, Landing
+from pdt_optax._ring import Ring, as_history
+from pdt_optax._run_if import run_if
+from pdt_optax._streaming import Streaming
 
 _PATH_POINTS = 5
 _PATH_SIGN = _criteria.path_sign()
@@ -19,25 +26,30 @@ class Verify:
     every horizon, each under its own mask. Of those that keep at least `gain_share`
     of the best candidate's gain over the optimizer's own result the furthest is
     taken, of two as far the better one. A tie, a loss that is not finite or no gain
-    means the optimizer's own result, so the loss that `value_fn` gives right after
-    the event is never above it.
+    means the optimizer's own result, so the loss that ``value_fn``, an extra argument
+    of ``update``, gives right after the event is never above it.
 
     Each predictor's horizons are tried from the nearest up to the first that gains
     nothing, or less than `gain_share` of the best gain so far. One event thus calls
-    `value_fn` at most once for each candidate and once for the optimizer's result;
+    ``value_fn`` at most once for each candidate and once for the optimizer's result;
     one candidate is in memory at a time.
 
     The lowest loss now is not the best place to train on from: a short jump that
     averages noise away gains at once and leads nowhere (Wu et al., 2018). Hence the
     furthest of the good candidates, not the best.
 
-    The path of a candidate is judged at five evenly spaced points.
+    The path of a candidate is judged at five evenly spaced points. Times are in snapshot
+    periods.
 
     Attributes:
       horizons: numbers of snapshots to predict ahead; kept sorted.
-      predictors: names of predictors, or functions; see :func:`pdt_optax.pdt`.
+      predictors: names of predictors, or functions; see :class:`pdt_optax.Extrapolate`.
       criteria: the mask of all candidates; by default only the sign of the path.
       gain_share: in (0, 1]; 1 takes the candidate with the least loss.
+      history: snapshots kept and fitted, or a :class:`pdt_optax.Streaming`.
+      start: the first jump may come at the end of this period, counted from 1, once
+        `history` snapshots are held, or three seen.
+      interval: least number of periods without a prediction between two.
 
     Raises:
       ValueError: for an argument out of range.
@@ -46,10 +58,7 @@ class Verify:
       >>> import jax, jax.numpy as jnp, optax
       >>> import pdt_optax
       >>> loss = lambda params: jnp.sum(jnp.array([1., 10.]) * params**2)
-      >>> tx = optax.chain(
-      ...     optax.sgd(0.01),
-      ...     pdt_optax.pdt(snapshot_every=2, interval=0, verify=pdt_optax.Verify()),
-      ... )
+      >>> tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(2, pdt_optax.Verify()))
       >>> params = jnp.array([1., 1.])
       >>> state = tx.init(params)
       >>> @jax.jit
@@ -72,30 +81,130 @@ class Verify:
     predictors: tuple[str | _predictors.Predictor, ...] = ("dmd", "linear")
     criteria: str | _criteria.Criterion = _PATH_SIGN
     gain_share: float = 0.5
+    history: int | Streaming = 5
+    start: int = 5
+    interval: int = 0
 
     def __post_init__(self):
         for name in ("horizons", "predictors"):
             if not isinstance(getattr(self, name), tuple | list):
                 raise ValueError(f"`{name}` must be a tuple, got {getattr(self, name)!r}.")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.horizons or any(not is_int(horizon, 1) for horizon in self.horizons):
+        if not self.horizons or any(not _checks.is_int(h, 1) for h in self.horizons):
             raise ValueError(
                 f"`horizons` must be one or more ints of at least 1, got {self.horizons!r}."
             )
-        object.__setattr__(self, "horizons", tuple(sorted(self.horizons)))
+        object.__setattr__(self, "horizons", tuple(sorted(set(self.horizons))))
         if not self.predictors:
             raise ValueError("`predictors` must be one or more predictors, got none.")
-        if not isinstance(self.gain_share, numbers.Real) or not 0 < self.gain_share <= 1:
-            raise ValueError(f"`gain_share` must be in (0, 1], got {self.gain_share!r}.")
-        self.candidates()
+        share = self.gain_share
+        if not _checks.is_number(share) or not 0 < share <= 1:
+            raise ValueError(f"`gain_share` must be in (0, 1], got {share!r}.")
+        _checks.set_int(self, "start", 1)
+        _checks.set_int(self, "interval", 0)
+        self._candidates()
 
-    def candidates(self, resolve: _predictors.Resolve = _predictors.resolve) -> Candidates:
-        """The candidates of an event; `resolve` finds a predictor from its name and a rank."""
+    @property
+    def kind(self) -> Ring | Streaming:
+        """The history."""
+        return as_history(self.history)
+
+    @property
+    def scope(self) -> str:
+        """Leaves that share coefficients, if nothing else is asked for."""
+        return "global"
+
+    def needed(self) -> dict[str, str]:
+        """Extra arguments of ``update`` that it needs, with an example of each."""
+        return {"value_fn": "lambda params: loss(params)"}
+
+    def _candidates(self) -> Candidates:
         criterion, rank = _criteria.resolve(self.criteria)
         return Candidates(
-            predictors=tuple(resolve(p, rank) for p in self.predictors),
-            horizons=tuple(self.horizons),
+            predictors=tuple(self.kind.resolve(p, rank) for p in self.predictors),
+            horizons=self.horizons,
             points=_PATH_POINTS,
             criterion=criterion,
-            spectrum=resolve("dmd", rank),
+            spectrum=self.kind.resolve("dmd", rank),
         )
+
+    def land(self, event: Event, value_fn: Callable[[list[jax.Array]], jax.Array]) -> Landing:
+        """The furthest of the candidates that gain on the optimizer's own result.
+
+        Args:
+          event: the event.
+          value_fn: from updates of the leaves to a float32 loss.
+        """
+        candidates = self._candidates()
+        paths, first, operators = candidates.fit(event.gram)
+        usable = event.finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
+        horizons = jnp.tile(jnp.asarray(self.horizons, jnp.float32), len(self.predictors))
+        last = len(horizons) + 1
+
+        def turn(number: jax.Array, search: _Search) -> _Search:
+            """The optimizer's own result is scored first, then each candidate; one is made last."""
+            taken = search.taken(horizons, self.gain_share)
+            index = jnp.where(number == last, jnp.maximum(taken, 0), jnp.maximum(number - 1, 0))
+            is_made = jnp.where(number == last, taken >= 0, number > 0)
+            goes_on = search.goes_on | (index % len(self.horizons) == 0)
+
+            def land(search: _Search) -> _Search:
+                """One program for all turns: they differ in what is scored and made."""
+                updates, accepted = event.merge(
+                    paths[:, index],
+                    usable[:, index] & is_made,
+                    horizons[index],
+                    candidates.criterion,
+                )
+                loss = jax.lax.cond(
+                    number < last, lambda: value_fn(updates), lambda: search.own
+                )
+                landed = search._replace(updates=updates, accepted=accepted)
+                return landed.scored(loss, number, self.gain_share)
+
+            search = search._replace(goes_on=jnp.zeros_like(goes_on))
+            return run_if(goes_on | (number == last), land, search)
+
+        search = jax.lax.fori_loop(0, last + 1, turn, _Search.start(event, len(horizons)))
+        error = event.relative_error(first, usable[:, 0])
+        taken = search.taken(horizons, self.gain_share)
+        return Landing(search.updates, search.accepted, operators, error, taken, search.calls - 1)
+
+
+class _Search(NamedTuple):
+    """Where the line search stands: the updates made last, and the gains of all candidates."""
+
+    updates: list[jax.Array]
+    accepted: jax.Array
+    own: jax.Array
+    gains: jax.Array
+    goes_on: jax.Array
+    calls: jax.Array
+
+    @classmethod
+    def start(cls, event: Event, number: int) -> "_Search":
+        zero = jnp.zeros([], jnp.float32)
+        return cls(
+            updates=event.proposed,
+            accepted=jnp.zeros(len(event.layout), jnp.float32),
+            own=zero,
+            gains=jnp.zeros(number, jnp.float32),
+            goes_on=jnp.zeros([], bool),
+            calls=jnp.zeros([], jnp.int32),
+        )
+
+    def scored(self, loss: jax.Array, number: jax.Array, gain_share: float) -> "_Search":
+        """Notes the loss of a turn; the last one has no place among the gains."""
+        own = jnp.where(number == 0, loss, self.own)
+        counts = jnp.isfinite(loss) & ~jnp.isnan(own)
+        gain = jnp.where(counts, own - jnp.where(counts, loss, 0), 0)
+        gains = jnp.where(jnp.arange(1, len(self.gains) + 1) == number, gain, self.gains)
+        goes_on = (gain > 0) & (gain >= gain_share * gains.max())
+        return self._replace(own=own, gains=gains, goes_on=goes_on, calls=self.calls + 1)
+
+    def taken(self, horizons: jax.Array, gain_share: float) -> jax.Array:
+        """The furthest of the good candidates, of two as far the better; -1 if there is none."""
+        good = (self.gains > 0) & (self.gains >= gain_share * self.gains.max())
+        furthest = jnp.where(good, horizons, 0).max()
+        taken = jnp.argmax(jnp.where(good & (horizons == furthest), self.gains, -1))
+        return jnp.where(good.any(), taken, -1).astype(jnp.int32)

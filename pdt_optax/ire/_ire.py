@@ -18,8 +18,8 @@ from pdt_optax._checks import (
     check_transformation,
     is_number,
 )
-from pdt_optax._once import once_if
-from pdt_optax._threshold import count, kth_smallest
+from pdt_optax._run_if import run_if
+from pdt_optax.ire._threshold import count, kth_smallest
 
 
 class IREState(NamedTuple):
@@ -216,7 +216,7 @@ def scale_by_ire(
         if members(params):
             steps = state.ire_count - warmup_steps
             due = (steps >= 0) & (steps % update_interval == 0)
-            state = once_if(due, lambda s: estimate(s, updates, params, extra_args), state)
+            state = run_if(due, lambda s: estimate(s, updates, params, extra_args), state)
         boost = kappa(state.ire_count) if callable(kappa) else kappa
         pairs = zip(floats.of(updates), floats.of(state.flat), strict=True)
         moves = [jnp.where(flat, _enlarged(update, boost), update) for update, flat in pairs]

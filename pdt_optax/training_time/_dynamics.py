@@ -12,11 +12,11 @@ import numpy as np
 import optax
 
 from pdt_optax._checks import as_int, check_key, is_int
-from pdt_optax._training_time import _losses
-from pdt_optax._training_time._closed_form import check_fit
-from pdt_optax._training_time._kernel import EmpiricalKernel
-from pdt_optax._training_time._losses import LossFn
-from pdt_optax._training_time._settings import SGD
+from pdt_optax.training_time import _losses
+from pdt_optax.training_time._closed_form import check_fit
+from pdt_optax.training_time._kernel import EmpiricalKernel
+from pdt_optax.training_time._losses import LossFn
+from pdt_optax.training_time._settings import SGD
 
 Sampling = Literal["reshuffle", "replacement"]
 SAMPLINGS: tuple[Sampling, ...] = ("reshuffle", "replacement")

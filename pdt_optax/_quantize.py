@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_SCALED = tuple(map(jnp.dtype, (jnp.int8, jnp.float8_e4m3fn, jnp.float8_e5m2)))
+_MOST = 127
 _LARGEST_BLOCK, _SMALLEST_BLOCK, _ALIGNED = 256, 64, 16
 
 
@@ -18,14 +18,13 @@ def check_dtype(name: str, dtype: Any) -> None:
         known = False
     if not known:
         raise ValueError(
-            f"`{name}` must be None, a floating dtype of 16 bits or more, or one of "
-            f"{', '.join(repr(scaled.name) for scaled in _SCALED)}; got {dtype!r}."
+            f"`{name}` must be None, a floating dtype of 16 bits or more, or 'int8'; got {dtype!r}."
         )
 
 
 def is_scaled(dtype: Any) -> bool:
-    """Whether numbers of this dtype are stored with scales: those of eight bits."""
-    return dtype is not None and jnp.dtype(dtype) in _SCALED
+    """Whether numbers of this dtype are stored with scales."""
+    return dtype is not None and jnp.dtype(dtype) == jnp.int8
 
 
 def block_size(length: int) -> int:
@@ -46,16 +45,13 @@ def scales_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def encode(increment: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
-    """The stored numbers, and with an eight-bit dtype a bfloat16 scale for each block."""
+    """The stored numbers, and with int8 a bfloat16 scale for each block."""
     if not is_scaled(dtype):
         return increment.astype(dtype), None
     blocks = _blocks(increment)
-    integer = jnp.issubdtype(dtype, jnp.integer)
-    most = float(jnp.iinfo(dtype).max if integer else jnp.finfo(dtype).max)
-    scales = (jnp.abs(blocks).max(axis=-1) / most).astype(jnp.bfloat16)
+    scales = (jnp.abs(blocks).max(axis=-1) / _MOST).astype(jnp.bfloat16)
     unit = scales.astype(increment.dtype)[..., None]
-    codes = jnp.clip(blocks / jnp.where(unit == 0, 1, unit), -most, most)
-    codes = jnp.round(codes) if integer else codes
+    codes = jnp.round(jnp.clip(blocks / jnp.where(unit == 0, 1, unit), -_MOST, _MOST))
     return codes.astype(dtype).reshape(increment.shape), scales
 
 

@@ -8,17 +8,17 @@ import numpy as np
 import optax
 
 from pdt_optax._checks import check_key, is_int
-from pdt_optax._training_time import _kernel, _losses
-from pdt_optax._training_time._closed_form import check_fit, mse_curve
-from pdt_optax._training_time._dynamics import Sampling
-from pdt_optax._training_time._gradients import ApplyFn, Network
-from pdt_optax._training_time._kernel import EmpiricalKernel
-from pdt_optax._training_time._losses import LossFn
-from pdt_optax._training_time._plan import Plan, Reference
-from pdt_optax._training_time._prediction import TrainingTimePrediction, extrapolated, warnings
-from pdt_optax._training_time._relinearized import simulate
-from pdt_optax._training_time._settings import SGD
-from pdt_optax._training_time._steps import steps_to_threshold
+from pdt_optax.training_time import _kernel, _losses
+from pdt_optax.training_time._closed_form import check_fit, mse_curve
+from pdt_optax.training_time._dynamics import Sampling
+from pdt_optax.training_time._gradients import ApplyFn, Network
+from pdt_optax.training_time._kernel import EmpiricalKernel
+from pdt_optax.training_time._losses import LossFn
+from pdt_optax.training_time._plan import Plan, Reference
+from pdt_optax.training_time._prediction import TrainingTimePrediction, extrapolated, warnings
+from pdt_optax.training_time._relinearized import simulate
+from pdt_optax.training_time._settings import SGD
+from pdt_optax.training_time._steps import steps_to_threshold
 
 
 def predict_training_time(

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdt_optax._training_time import _losses
-from pdt_optax._training_time._dynamics import Vector, function_space_sgd, sample_batches
-from pdt_optax._training_time._gradients import Network
-from pdt_optax._training_time._kernel import EmpiricalKernel
-from pdt_optax._training_time._plan import Plan
+from pdt_optax.training_time import _losses
+from pdt_optax.training_time._dynamics import Vector, function_space_sgd, sample_batches
+from pdt_optax.training_time._gradients import Network
+from pdt_optax.training_time._kernel import EmpiricalKernel
+from pdt_optax.training_time._plan import Plan
 
 
 class Simulation(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdt_optax._checks import is_int
-from pdt_optax._training_time._gradients import ApplyFn, Leaves, Network, Sketch
+from pdt_optax.training_time._gradients import ApplyFn, Leaves, Network, Sketch
 
 Form = Literal["exact", "class_block", "trace"]
 FORMS: tuple[Form, ...] = ("exact", "class_block", "trace")

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 
 from pdt_optax._checks import is_number
-from pdt_optax._training_time._kernel import EmpiricalKernel
-from pdt_optax._training_time._settings import SGD
+from pdt_optax.training_time._kernel import EmpiricalKernel
+from pdt_optax.training_time._settings import SGD
 
 _POWERS = 30  # Steps that take as long as the powers of one.
 

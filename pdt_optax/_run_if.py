@@ -7,20 +7,15 @@ import jax
 import jax.numpy as jnp
 
 
-def once_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
+def run_if(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> Any:
     """``fn(operand) if pred else operand``, in place.
 
     A loop of at most one turn: XLA copies what passes through a conditional, but
     updates a loop's carry where it lies. Under :func:`jax.vmap` a conditional always
     does the work; the loop does it only if some `pred` is true.
     """
-    return at_most_once(pred, fn, operand)[1]
-
-
-def at_most_once(pred: jax.Array, fn: Callable[[Any], Any], operand: Any) -> tuple[jax.Array, Any]:
-    """False, known when it is done, and what :func:`once_if` gives."""
     return jax.lax.while_loop(
         lambda carry: carry[0],
         lambda carry: (jnp.zeros_like(pred), fn(carry[1])),
         (pred, operand),
-    )
+    )[1]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from pdt_optax._training_time._kernel import EmpiricalKernel
+from pdt_optax.training_time._kernel import EmpiricalKernel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -23,13 +23,13 @@ class Proposal(NamedTuple):
 
     Attributes:
       move: the optimizer's own move ``d = w_opt(t) - w(t-1)``, an array of the
-        leaf's shape, float32 or float64.
+        leaf's shape, float32 or float64; small leaves are laid end to end.
       path: the predicted displacements from ``w(t-1)``, arrays like `move`:
         ``(D_1, .., D_tau)``, one for each snapshot; of a verified candidate, and
         of an adaptive horizon, at evenly spaced points up to ``D_tau``.
       horizon: float32 scalar, ``tau``.
       event: int32 scalar, the number of predictions made before this one.
-      leaf: position of the leaf among those that take part.
+      leaf: position of the array: one of small leaves, then the large ones.
     """
 
     move: jax.Array
@@ -61,12 +61,12 @@ def magnitude_bounds(lower: Bound = 0.0, upper: Bound = math.inf) -> Criterion:
     Examples:
       >>> import jax.numpy as jnp
       >>> import pdt_optax
-      >>> proposal = pdt_optax.Proposal(
+      >>> proposal = pdt_optax.criteria.Proposal(
       ...     move=jnp.array([1.0, 1.0, -1.0]),
       ...     path=(jnp.array([0.1, 2.0, -9.0]),),
       ...     horizon=jnp.array(1.0), event=jnp.array(0), leaf=0,
       ... )
-      >>> pdt_optax.magnitude_bounds(1.0, 5.0)(proposal)
+      >>> pdt_optax.criteria.magnitude_bounds(1.0, 5.0)(proposal)
       Array([False,  True, False], dtype=bool)
     """
     for name, bound in (("lower", lower), ("upper", upper)):

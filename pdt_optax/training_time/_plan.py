@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from pdt_optax._checks import is_int, is_number
-from pdt_optax._training_time import _kernel
-from pdt_optax._training_time._dynamics import Sampling, check_sampling
-from pdt_optax._training_time._gradients import ApplyFn, Network
-from pdt_optax._training_time._losses import LossFn
-from pdt_optax._training_time._settings import SGD
+from pdt_optax.training_time import _kernel
+from pdt_optax.training_time._dynamics import Sampling, check_sampling
+from pdt_optax.training_time._gradients import ApplyFn, Network
+from pdt_optax.training_time._losses import LossFn
+from pdt_optax.training_time._settings import SGD
 
 Reference = Literal["initial", "final", "absolute"]
 _EXACT_SIZE = 3000

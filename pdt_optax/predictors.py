@@ -3,7 +3,7 @@
 A predictor is a function ``(gram, horizon) -> coefficients`` with coefficients
 of shape ``(horizon, h)``: the predicted displacement from the newest snapshot
 after ``k`` snapshots is ``D_k = sum_j coefficients[k - 1, j] * B_j`` in the basis
-``B = [delta_1, .., delta_{h-1}, s_h]`` (see :class:`pdt_optax.Gram`).
+``B = [delta_1, .., delta_{h-1}, s_h]`` (see :class:`pdt_optax.predictors.Gram`).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Predictor = Callable[[Gram, int], jax.Array]
 """From the Gram matrix of a history and a horizon to coefficients ``(horizon, h)``.
 
 The predicted displacement from the newest snapshot after ``k`` snapshots is
-``sum_j coefficients[k - 1, j] * B_j`` in the basis ``B`` of :class:`pdt_optax.Gram`.
+``sum_j coefficients[k - 1, j] * B_j`` in the basis ``B`` of :class:`pdt_optax.predictors.Gram`.
 """
 
 Resolve = Callable[[str | Predictor, int | float], Predictor]
@@ -120,8 +120,8 @@ def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
       >>> import pdt_optax
       >>> snapshots = jnp.outer(jnp.array([8., 4., 2.]), jnp.array([1., 3.]))
       >>> basis = jnp.vstack([jnp.diff(snapshots, axis=0), snapshots[-1:]])
-      >>> gram = pdt_optax.Gram(basis @ basis.T, jnp.array(2.))
-      >>> displacements = pdt_optax.dmd()(gram, 2) @ basis
+      >>> gram = pdt_optax.predictors.Gram(basis @ basis.T, jnp.array(2.))
+      >>> displacements = pdt_optax.predictors.dmd()(gram, 2) @ basis
       >>> bool(jnp.allclose(displacements, jnp.array([[-1., -3.], [-1.5, -4.5]])))
       True
 
@@ -143,8 +143,8 @@ def affine_dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
     the snapshots that sum to one, independent of where the origin lies.
 
     Args:
-      svd_rank: as in :func:`pdt_optax.dmd`, for the increments.
-      exact: as in :func:`pdt_optax.dmd`.
+      svd_rank: as in :func:`pdt_optax.predictors.dmd`, for the increments.
+      exact: as in :func:`pdt_optax.predictors.dmd`.
 
     Returns:
       A predictor.
@@ -172,10 +172,10 @@ def linear() -> Predictor:
       >>> import jax.numpy as jnp
       >>> import pdt_optax
       >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
-      >>> gram = pdt_optax.Gram(
+      >>> gram = pdt_optax.predictors.Gram(
       ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
       ... )
-      >>> pdt_optax.linear()(gram, 2)
+      >>> pdt_optax.predictors.linear()(gram, 2)
       Array([[0.5, 0.5, 0. ],
              [1. , 1. , 0. ]], dtype=float32)
     """

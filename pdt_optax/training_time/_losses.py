@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdt_optax._training_time._kernel import EmpiricalKernel
+from pdt_optax.training_time._kernel import EmpiricalKernel
 
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -1,0 +1,112 @@
+"""The end of a snapshot period as pure functions, without optax's protocol and without a clock."""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pdt_optax import _checks, _event, _history, _leaves, _sums
+from pdt_optax._event import Event, Limits
+from pdt_optax._history import History
+from pdt_optax._layout import Layout
+from pdt_optax._ring import Ring
+from pdt_optax._state import PredictionReport
+from pdt_optax._streaming import Streaming
+
+
+class Core:
+    """History, event and landing for parameters of one structure.
+
+    Leaves are those of the parameters that take part; they may be
+    :class:`jax.ShapeDtypeStruct` as long as no method but `init` is called.
+    """
+
+    def __init__(
+        self,
+        kind: Ring | Streaming,
+        params: Any,
+        scope: Any,
+        history_dtype: Any,
+        exclude: Any,
+        axis_name: _sums.AxisName,
+    ):
+        _leaves.check_real(params)
+        self.kind, self.axis_name = kind, axis_name
+        self._params, self._history_dtype = params, history_dtype
+        self._left_out = _leaves.booleans("exclude", exclude, params)
+        # Rows would join what the axes divide and what they do not.
+        self.layout = Layout(params, self._left_out, joins=axis_name is None)
+        self.groups = _leaves.groups(scope, params, self.layout.floats)
+
+    @functools.cached_property
+    def leaves(self) -> list[jax.Array]:
+        """The parameters that take part."""
+        leaves = self.layout.floats.select(jax.tree.leaves(self._params))
+        shape = jax.ShapeDtypeStruct
+        return [leaf if isinstance(leaf, shape) else jnp.asarray(leaf) for leaf in leaves]
+
+    def init(self) -> tuple[History, PredictionReport]:
+        """The history that holds the parameters, and the report of no prediction."""
+        dtype, groups = _leaves.compute_dtype(*self.leaves), self.groups[1]
+        seen, places = self.kind.nothing_seen(groups, dtype), self.kind.places
+        history = _history.init(self.layout, self._params, places, self._history_dtype, seen)
+        return history, PredictionReport.empty(groups, places, len(self.layout), dtype)
+
+    def arrive(self, updates: list[jax.Array]) -> list[jax.Array]:
+        """The leaves after their updates."""
+        return list(map(_leaves.apply_update, self.leaves, updates))
+
+    def push(self, history: History, updates: list[jax.Array]) -> History:
+        """The history with the parameters after the updates as its newest snapshot."""
+        blocks = self.layout.blocks
+        newest = list(map(_leaves.apply_update, blocks(self.leaves), blocks(updates)))
+        return self.kind.push(history, self.layout, newest, self.groups, self.axis_name)
+
+    def back_to(
+        self, leaves: list[jax.Array], updates: list[jax.Array], history: History
+    ) -> tuple[list[jax.Array], History]:
+        """Updates that lead to `leaves`, which take the place of the newest snapshot."""
+        back = zip(leaves, self.leaves, updates, strict=True)
+        updates = [(to - at).astype(update.dtype) for to, at, update in back]
+        newest = self.layout.blocks(self.arrive(updates))
+        return updates, self.kind.replace_newest(history, self.layout, newest)
+
+    def fit(
+        self, history: History, updates: list[jax.Array], number: jax.Array, limits: Limits | None
+    ) -> Event:
+        """The event that the optimizer's updates at the end of a period make."""
+        return _event.fit(
+            self.layout,
+            history,
+            self.kind.oldest(history),
+            self.leaves,
+            updates,
+            self.groups,
+            number=number,
+            limits=limits,
+            axis_name=self.axis_name,
+        )
+
+    def value_fn(self, value_fn: Callable[[Any], Any], updates: Any) -> Callable[..., jax.Array]:
+        """From updates of the leaves to the loss after them.
+
+        Args:
+          value_fn: the user's, of parameters.
+          updates: the optimizer's, a tree like the parameters: of what takes no part.
+        """
+
+        def alone(param, update, is_out):
+            moves = is_out and _leaves.is_float(param)
+            return _leaves.apply_update(param, update) if moves else param
+
+        def value(leaves: list[jax.Array]) -> jax.Array:
+            others = jax.tree.map(alone, self._params, updates, self._left_out)
+            params = self.layout.floats.replace(others, self.arrive(leaves))
+            found = _checks.scalar("value_fn", value_fn(params))
+            _sums.check_same("value_fn", found, self.leaves, self.axis_name)
+            return found
+
+        return value
+

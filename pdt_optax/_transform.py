@@ -1,0 +1,224 @@
+"""Predictive Differential Training as an optax gradient transformation: the clock."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pdt_optax import _checks, _leaves, _quantize, _restore, _sums
+from pdt_optax._core import Core
+from pdt_optax._extrapolate import Extrapolate
+from pdt_optax._run_if import run_if
+from pdt_optax._scheduler import Scheduler
+from pdt_optax._state import PDTState
+from pdt_optax._verify import Verify
+
+
+def pdt(
+    snapshot_every: int,
+    jump: Extrapolate | Verify = Extrapolate(),  # noqa: B008
+    *,
+    scope: Any | Callable[[Any], Any] = None,
+    history_dtype: Any = None,
+    exclude: Any | Callable[[Any], Any] = False,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Lets weights jump ahead along their training dynamics.
+
+    The last link of a chain. Every `snapshot_every` steps it keeps a snapshot of
+    the weights. From some of the snapshots on, as `jump` says, it fits a model of the
+    dynamics to the last few, and weights land where `jump` decides. Between these steps,
+    and wherever a coordinate does not jump, the updates of the optimizer pass bit for bit.
+    The optimizer's own state is left alone; see :func:`pdt_optax.reset_momentum`.
+
+    The state holds `history` arrays for each parameter, or ``rank + 1`` of a streaming
+    history, sharded like it; leaves of up to 65,536 numbers lie end to end in one array,
+    replicated. Give the state and the parameters to ``jit``'s ``donate_argnums``: otherwise
+    every step copies the history. The update is not reverse-mode differentiable. Call it
+    under :func:`jax.jit`: outside of it every call compiles anew, which takes seconds.
+
+    Args:
+      snapshot_every: optimizer steps in a snapshot period, the unit of time of `jump`;
+        an epoch in the paper.
+      jump: a way of jumping: :class:`pdt_optax.Extrapolate` or :class:`pdt_optax.Verify`.
+      scope: leaves that share one set of coefficients: ``'global'`` all,
+        ``'leaf'`` each its own, or a tree of labels (a prefix of the parameters'
+        tree) or a function from parameters to it, as in
+        :func:`optax.multi_transform`. None is what suits `jump`.
+      history_dtype: dtype of the stored increments: None for that of the parameters, a
+        floating dtype, or ``'int8'``, with a scale for each block of 64 to 256 numbers
+        along the last axis, or for all of it if none of these divides it. The newest
+        snapshot is kept in the parameters' dtype.
+      exclude: leaves that take no part: a tree of booleans (a prefix of the
+        parameters' tree) or a function from parameters to it. Their updates pass
+        untouched, no history of them is kept, and nothing restores them.
+      axis_name: inside :func:`jax.shard_map` the mesh axes that divide the parameters,
+        one name or several. Without ``check_vma`` every leaf counts as divided along
+        all of them; with it those are known that are not. Under ``jit`` alone the
+        shardings of the parameters are followed without it.
+
+    Returns:
+      A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
+      ``params``, and ``value_fn`` with :class:`pdt_optax.Verify`. Inside
+      :func:`jax.shard_map` what ``value_fn`` returns must be the same on
+      all devices that hold one model, by :func:`jax.lax.pmean`. Leaves that are not
+      floating-point pass through untouched.
+
+    Raises:
+      ValueError: at construction for an argument out of range; from ``init`` for
+        complex parameters, or labels or an `exclude` that do not fit the parameters; from
+        ``update`` if ``params``, or a needed ``value_fn`` or ``value``, is missing, has
+        another structure or shape than it must or is known to differ between devices, or
+        if the state is one of other arguments, as from an old checkpoint.
+
+    Examples:
+      >>> import functools, jax, jax.numpy as jnp, optax
+      >>> import pdt_optax
+      >>> loss = lambda params: jnp.sum(jnp.array([1., 10.]) * params**2)
+      >>> tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(snapshot_every=2))
+      >>> params = jnp.array([1., 1.])
+      >>> state = tx.init(params)
+      >>> @functools.partial(jax.jit, donate_argnums=(0, 1))
+      ... def step(params, state):
+      ...   updates, state = tx.update(jax.grad(loss)(params), state, params)
+      ...   return optax.apply_updates(params, updates), state
+      >>> for _ in range(20):
+      ...   params, state = step(params, state)
+      >>> print(pdt_optax.metrics(state).predictions)
+      3
+
+    References:
+      Wang et al., `Predictive Differential Training Guided by Training Dynamics
+      <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
+    """
+    snapshot_every = _checks.as_int("snapshot_every", snapshot_every, 1)
+    _check_jump(jump)
+    _quantize.check_dtype("history_dtype", history_dtype)
+    _sums.check_axis_name("axis_name", axis_name)
+    scope = jump.scope if scope is None else scope
+    _leaves.check_scope(scope)
+    scheduler = Scheduler.of(jump, snapshot_every)
+
+    def core_of(params: Any) -> Core:
+        return Core(jump.kind, params, scope, history_dtype, exclude, axis_name)
+
+    def init_fn(params):
+        core = core_of(params)
+        history, report = core.init()
+        return PDTState(
+            pdt_count=jnp.zeros([], jnp.int32),
+            predictions=jnp.zeros([], jnp.int32),
+            last_prediction=jnp.zeros([], jnp.int32),
+            history=history,
+            schedule=scheduler and scheduler.init(core),
+            report=report,
+        )
+
+    def tick(core, state, updates, extra, limits=None, stays=False):
+        """One step of the clock; the period goes on from its start where `stays`."""
+        ends = (state.pdt_count >= snapshot_every - 1) & ~jnp.asarray(stays)
+        period, interval = state.history.snapshots_taken, jump.interval
+        since = period - state.last_prediction
+        predicts = (
+            ends
+            & (period >= max(jump.start, jump.kind.least_snapshots))
+            & ((state.predictions == 0) | (since > (limits.interval if limits else interval)))
+        )
+
+        def predict(carry):
+            updates, report = carry
+            event = core.fit(state.history, updates, state.predictions, limits)
+            landing = jump.land(event, **extra)
+            return landing.updates, report.after(event, landing)
+
+        updates, report = run_if(predicts, predict, (updates, state.report))
+        history = run_if(ends, lambda history: core.push(history, updates), state.history)
+        return updates, PDTState(
+            pdt_count=jnp.where(ends | stays, 0, state.pdt_count + 1),
+            predictions=jnp.where(predicts, _next(state.predictions), state.predictions),
+            last_prediction=jnp.where(predicts, period, state.last_prediction),
+            history=history,
+            schedule=state.schedule,
+            report=report,
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        _checks.check_passed("params", params, "params")
+        for name, example in jump.needed().items():
+            _checks.check_passed(name, extra_args.get(name), f"params, {name}={example}")
+        _leaves.check_shapes("updates", updates, params)
+        _restore.check_state(state, jax.eval_shape(init_fn, params))
+        core = core_of(params)
+        if not len(core.layout):
+            return updates, state
+        extra = {}
+        if "value_fn" in jump.needed():
+            extra["value_fn"] = core.value_fn(extra_args["value_fn"], updates)
+        leaves = core.layout.floats.of(updates)
+        if scheduler is None:
+            leaves, state = tick(core, state, leaves, extra)
+        else:
+            value = extra_args.get("value")
+            leaves, state = scheduler.tick(tick, core, state, leaves, extra, value)
+        return core.layout.floats.replace(updates, leaves), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _next(count: jax.Array) -> jax.Array:
+    return optax.safe_increment(count)
+
+
+def _check_jump(jump: Any) -> None:
+    """Raises ValueError unless it is a way of jumping."""
+    if isinstance(jump, type) or not hasattr(jump, "land"):
+        raise ValueError(
+            "`jump` must be a way of jumping, such as pdt_optax.Extrapolate() or "
+            f"pdt_optax.Verify(); got {jump!r}."
+        )
+
+
+def end_period(
+    link: optax.GradientTransformationExtraArgs, params: Any, state: PDTState, **extra_args: Any
+) -> tuple[Any, PDTState]:
+    """Ends a snapshot period outside of the training step: between two epochs, say.
+
+    For loops that know their epochs. The step then holds nothing of PDT, and the event is a
+    pure function of its own, which is compiled by itself.
+
+    Args:
+      link: of :func:`pdt_optax.pdt` with ``snapshot_every=1``.
+      params: as the optimizer leaves them at the end of the period.
+      state: of the link, at first ``link.init(params)``.
+      **extra_args: as for the link's ``update``.
+
+    Returns:
+      The parameters from which training goes on, and the state.
+
+    Examples:
+      >>> import functools, jax, jax.numpy as jnp, optax
+      >>> import pdt_optax
+      >>> loss = lambda params: jnp.sum(jnp.array([1., 10.]) * params**2)
+      >>> optimizer = optax.sgd(0.01)
+      >>> link = pdt_optax.pdt(1, pdt_optax.Verify())
+      >>> params = jnp.array([1., 1.])
+      >>> state, history = optimizer.init(params), link.init(params)
+      >>> @functools.partial(jax.jit, donate_argnums=(0, 1))
+      ... def step(params, state):
+      ...   updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+      ...   return optax.apply_updates(params, updates), state
+      >>> @functools.partial(jax.jit, donate_argnums=(0, 1))
+      ... def end_epoch(params, history):
+      ...   return pdt_optax.end_period(link, params, history, value_fn=loss)
+      >>> for epoch in range(6):
+      ...   for _ in range(10):
+      ...     params, state = step(params, state)
+      ...   params, history = end_epoch(params, history)
+      >>> print(pdt_optax.metrics(history).predictions)
+      2
+    """
+    nothing = jax.tree.map(lambda param: jnp.full_like(param, -0.0), params)  # x + -0.0 is x.
+    updates, state = link.update(nothing, state, params, **extra_args)
+    return optax.apply_updates(params, updates), state
