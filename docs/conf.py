@@ -1,5 +1,7 @@
 """Sphinx configuration; `make docs` builds the pages, and nothing in them needs a network."""
 
+from collections.abc import Iterator
+import inspect
 import pathlib
 import shutil
 
@@ -29,7 +31,7 @@ exclude_patterns = ["_build"]
 default_role = "code"
 nitpicky = True
 # What other projects and our private modules define has no page here.
-nitpick_ignore_regex = [(r"py:.*", r"(?!pdt_optax\.[a-zA-Z]).*")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!pdt_optax\.[a-zA-Z]).*|.*\._.*")]
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -53,12 +55,22 @@ html_show_copyright = False
 html_show_sphinx = False
 
 
+def public_names() -> Iterator[str]:
+    """Full names of all public symbols; what a module shares with the package counts once."""
+    for name in pdt_optax.__all__:
+        yield f"pdt_optax.{name}"
+        module = getattr(pdt_optax, name)
+        for inner in getattr(module, "__all__", ()) if inspect.ismodule(module) else ():
+            if getattr(module, inner) is not getattr(pdt_optax, inner, None):
+                yield f"pdt_optax.{name}.{inner}"
+
+
 def check_symbols(app: Sphinx, env: BuildEnvironment) -> None:
     """A public symbol without an entry in the reference is a warning, and so an error."""
     documented = env.domains.python_domain.objects
-    for name in pdt_optax.__all__:
-        if f"pdt_optax.{name}" not in documented:
-            logging.getLogger(__name__).warning("pdt_optax.%s is not in the reference", name)
+    for name in public_names():
+        if name not in documented:
+            logging.getLogger(__name__).warning("%s is not in the reference", name)
 
 
 def setup(app: Sphinx) -> None:

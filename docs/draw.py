@@ -33,7 +33,7 @@ def jump() -> Figure:
     steps = np.arange(24)[:, None]
     path = np.array([3.0, 0.5]) * (1 - RATE * CURVATURE) ** steps
     known, arrives = path[:HISTORY], path[HISTORY]
-    predicted = np.asarray(pdt_optax.predicted_path(list(known), HORIZON))
+    predicted = np.asarray(pdt_optax.dynamics.predicted_path(list(known), HORIZON))
     newest = known[-1]
     merged = np.array([predicted[-1, 0], arrives[1]])
     figure = Figure(figsize=(8.6, 4), layout="constrained")
@@ -71,8 +71,10 @@ def mask() -> Figure:
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     for axes, (title, path, move) in zip(figure.subplots(1, 3), cases, strict=True):
         snapshots = [np.array([value]) for value in path]
-        predictor = pdt_optax.affine_dmd(1)
-        ahead = np.asarray(pdt_optax.predicted_path(snapshots, HORIZON, predictor=predictor))[:, 0]
+        predictor = pdt_optax.predictors.affine_dmd(1)
+        ahead = np.asarray(
+            pdt_optax.dynamics.predicted_path(snapshots, HORIZON, predictor=predictor)
+        )[:, 0]
         newest, now = path[-1], times[-1]
         end = now + HORIZON
         band = newest + move, newest + HORIZON * move
@@ -171,7 +173,7 @@ def design() -> Figure:
             axes.add_patch(_arrow((x, bottom - 0.2), (end, top + 0.2), GREY, 0.6))
     for name, (x, y) in place.items():
         width = 0.4 + 0.115 * len(name)
-        color = "#d5e6f3" if name == "_pdt" else PALE
+        color = "#d5e6f3" if name == "_transform" else PALE
         axes.add_patch(_box(x - width / 2, y - 0.2, width, 0.4, color))
         axes.text(x, y, name, ha="center", va="center", size=9)
     axes.add_patch(_box(0, -1.4, 14, 0.5, "#f6f6f6"))

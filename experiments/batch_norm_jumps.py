@@ -26,8 +26,8 @@ import pdt_optax
 EPOCHS, BATCH_SIZE, REFRESH_BATCHES = 12, 128, 8
 ARMS = {
     "base": None,
-    "paper": {"criteria": "paper"},
-    "verified": {"verify": pdt_optax.Verify()},
+    "paper": pdt_optax.Extrapolate(criteria="paper", start=batch_norm_report.START),
+    "verified": pdt_optax.Verify(start=batch_norm_report.START, interval=1),
 }
 SMALL_RESNET = functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, width=1 / 8)
 
@@ -58,7 +58,7 @@ def train(seed: int, *links: optax.GradientTransformation) -> Iterator[dict[str,
     tx = optax.chain(optax.sgd(0.05, momentum=0.9), *links)
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
 
-    @nnx.jit
+    @functools.partial(nnx.jit, donate_argnums=(0, 1))
     def step(model: nnx.Module, optimizer: nnx.Optimizer, batch: Examples) -> None:
         graphdef, _, rest = nnx.split(model, nnx.Param, ...)
 
@@ -112,14 +112,10 @@ def _run(run_dir: pathlib.Path) -> None:
     done = {(row["seed"], row["arm"]) for row in records.read_rows(run_dir)}
     every = mnist5k.load().steps_per_epoch(BATCH_SIZE)
     for seed in map(int, _SEEDS.value):
-        for arm, options in ARMS.items():
+        for arm, jump in ARMS.items():
             if (seed, arm) in done:
                 continue
-            links = (
-                []
-                if options is None
-                else [pdt_optax.pdt(every, start=batch_norm_report.START, **options)]
-            )
+            links = [] if jump is None else [pdt_optax.pdt(every, jump)]
             for row in list(train(seed, *links)):
                 records.append_row(run_dir, {"seed": seed, "arm": arm, **row})
 

@@ -8,7 +8,7 @@ Example:
   python -m experiments.bench_accuracy --size=100000000
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import functools
 from typing import Any, cast
 
@@ -36,9 +36,10 @@ def main() -> None:
 def prediction_error(size: int, seed: int) -> float:
     """``||p_32 - p_64|| / ||d||`` at horizon 5."""
     shape = (size // _COLUMNS, _COLUMNS)
-    tx = pdt_optax.pdt(
-        1, history=_HISTORY, horizon=_HORIZON, criteria=pdt_optax.accept_all(), start=_HISTORY
+    jump = pdt_optax.Extrapolate(
+        pdt_optax.criteria.accept_all(), _HORIZON, history=_HISTORY, start=_HISTORY
     )
+    tx = pdt_optax.pdt(1, jump)
     keys = jax.random.split(jax.random.key(seed), 1 + 2 * len(_MODES) + _HISTORY)
     params = 0.05 * jax.random.normal(keys[0], shape)
     state = cast(pdt_optax.PDTState, tx.init(params))
@@ -50,7 +51,7 @@ def prediction_error(size: int, seed: int) -> float:
         if period < _HISTORY - 1:
             params = params + updates
     assert state.predictions == 1
-    basis: list[Any] = [*before.increments, before.anchor]
+    basis = _basis(before.history, size)
     coefficients = _coefficients(basis)
     error = size_of_move = 0.0
     own = move(keys[1:], _HISTORY - 1)
@@ -71,7 +72,13 @@ def _move(keys: jax.Array, period: jax.Array, shape: tuple[int, ...]) -> jax.Arr
     return total
 
 
-def _coefficients(basis: list[jax.Array]) -> np.ndarray:
+def _basis(history: pdt_optax.state.History, size: int) -> list[np.ndarray]:
+    """The increments and the newest snapshot, flat; a small leaf lies in the rows."""
+    held: Any = history if jax.tree.leaves(history.anchor) else history.rows
+    return [np.asarray(array).reshape(-1)[:size] for array in (*held.increments, held.anchor)]
+
+
+def _coefficients(basis: list[np.ndarray]) -> np.ndarray:
     """Of the basis in the prediction, by NumPy in float64: DMD in an orthonormal basis."""
     gram = sum(np.stack(columns) @ np.stack(columns).T for columns in _blocks(basis))
     assert isinstance(gram, np.ndarray)
@@ -87,7 +94,7 @@ def _coefficients(basis: list[jax.Array]) -> np.ndarray:
     return np.linalg.solve(factor, predicted)
 
 
-def _blocks(arrays: list[jax.Array]) -> Iterator[list[np.ndarray]]:
+def _blocks(arrays: Iterable[jax.Array | np.ndarray]) -> Iterator[list[np.ndarray]]:
     """The arrays piece by piece, flat, in float64."""
     flat = [np.asarray(array).reshape(-1) for array in arrays]
     for start in range(0, flat[0].size, _BLOCK):

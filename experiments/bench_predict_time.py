@@ -93,7 +93,7 @@ def _seconds_of_gradients(apply: Any, params: Any, images: np.ndarray) -> tuple[
     seconds, few = [], len(images) // 5
     for number in (few, few, len(images)):
         start = time.perf_counter()
-        pdt_optax.empirical_kernel(
+        pdt_optax.training_time.empirical_kernel(
             apply,
             params,
             images[:number],
@@ -110,13 +110,13 @@ def _seconds_of_simulation(kernels: int) -> float:
     """Of all steps, on that many kernels of that size, with their product and eigenvalues."""
     number, steps = _EXAMPLES.value, _STEPS.value
     features = np.random.default_rng(0).normal(size=(number, 2 * number))
-    batches = pdt_optax.sample_batches(
+    batches = pdt_optax.training_time.sample_batches(
         jax.random.key(0), number, _BATCH_SIZE.value, steps, "reshuffle"
     )
     start = time.perf_counter()
-    kernel = pdt_optax.EmpiricalKernel(features @ features.T)
+    kernel = pdt_optax.training_time.EmpiricalKernel(features @ features.T)
     kernel.eigenvalues()
-    pdt_optax.function_space_sgd(
+    pdt_optax.training_time.function_space_sgd(
         [kernel] * kernels,
         np.zeros((number, _CLASSES)),
         np.arange(number) % _CLASSES,

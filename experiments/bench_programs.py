@@ -54,7 +54,7 @@ def steps(model: str, optimizer: optax.GradientTransformation) -> dict[str, Prog
 def epochs(model: str, optimizer: optax.GradientTransformation) -> dict[str, Program]:
     """Two epochs, of which one ends in a blind prediction, or both in verified ones."""
     every = mnist5k.load().steps_per_epoch(256)
-    verified = pdt_optax.pdt(every, interval=0, verify=pdt_optax.Verify())
+    verified = pdt_optax.pdt(every, pdt_optax.Verify())
     return {
         "without": _training(model, optimizer, steps=2 * every),
         "with PDT": _training(model, optax.chain(optimizer, pdt_optax.pdt(every)), steps=2 * every),
@@ -63,7 +63,8 @@ def epochs(model: str, optimizer: optax.GradientTransformation) -> dict[str, Pro
 
 
 def _period(shape: tuple[int, ...], **options: Any) -> Program:
-    tx = optax.chain(optax.sgd(1.0), pdt_optax.pdt(1, **options))
+    jump = pdt_optax.Extrapolate(**options)
+    tx = optax.chain(optax.sgd(1.0), pdt_optax.pdt(1, jump))
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, grads):

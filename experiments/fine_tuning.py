@@ -51,7 +51,7 @@ class Task(NamedTuple):
     params: Any
     images: np.ndarray
     targets: np.ndarray
-    kernel: pdt_optax.EmpiricalKernel
+    kernel: pdt_optax.training_time.EmpiricalKernel
     limit: float
 
 
@@ -61,7 +61,9 @@ def task(start: str, seed: int, samples: int) -> Task:
     params = transfer.pretrain(seed) if start == "pretrained" else transfer.init(seed)
     params = transfer.with_new_head(params, seed)
     images, labels = transfer.digits(seed, samples)
-    kernel = pdt_optax.empirical_kernel(transfer.apply, params, images, kernel="trace")
+    kernel = pdt_optax.training_time.empirical_kernel(
+        transfer.apply, params, images, kernel="trace"
+    )
     limit = 2 * samples / float(kernel.eigenvalues().max())
     return Task(params, images, np.eye(10, dtype=np.float32)[labels], kernel, limit)
 

@@ -78,13 +78,13 @@ def enhanced(
     _, model_state = workload.init(0)
     logits = workload.logits
     assert logits is not None
-    fisher = pdt_optax.sampled_label_fisher(
+    fisher = pdt_optax.ire.sampled_label_fisher(
         lambda params, inputs: logits(params, model_state, inputs),
         jax.random.key(0),
         num_chunks=_NUM_CHUNKS.value,
     )
     return {
-        "ire" if mask == "flat" else f"ire_{mask}": pdt_optax.ire(
+        "ire" if mask == "flat" else f"ire_{mask}": pdt_optax.ire.ire(
             base,
             KAPPA.value or 0.0,
             gamma=_GAMMA.value,

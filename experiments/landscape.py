@@ -58,12 +58,12 @@ def main() -> None:
     workload = workloads.create(MODELS["fcn"], mnist5k.load())
     every = workload.dataset.steps_per_epoch(_BATCH)
     sgd = optax.sgd(_RATE.value)
-    verified = pdt_optax.pdt(every, interval=0, verify=pdt_optax.Verify())
+    verified = pdt_optax.pdt(every, pdt_optax.Verify())
     runs = {
         name: trajectory(workload, optimizer, _SEED.value, _EPOCHS.value)
         for name, optimizer in {
             "base": sgd,
-            "paper": optax.chain(sgd, pdt_optax.pdt(every, criteria="paper")),
+            "paper": optax.chain(sgd, pdt_optax.pdt(every)),
             "verified": optax.chain(sgd, verified),
         }.items()
     }

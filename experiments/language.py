@@ -194,10 +194,10 @@ class Task:
         )
         if arm.mask == "none":
             return optax.with_extra_args_support(base)
-        curvature = pdt_optax.sampled_label_fisher(
+        curvature = pdt_optax.ire.sampled_label_fisher(
             self.apply, jax.random.key(0), num_chunks=arm.num_chunks
         )
-        return pdt_optax.ire(
+        return pdt_optax.ire.ire(
             base,
             (lambda step: arm.kappa * shape(step)) if arm.kappa_decays else arm.kappa,
             gamma=arm.gamma,

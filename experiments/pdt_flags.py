@@ -13,14 +13,14 @@ from experiments.flag_checks import is_distinct, is_integers
 from experiments.optimizers import WITHOUT_MOMENTUM
 import pdt_optax
 
-Criteria = str | pdt_optax.Criterion
+Criteria = str | pdt_optax.criteria.Criterion
 
 
-def _random_like(criteria: str) -> pdt_optax.Criterion:
-    """Of each leaf as many coordinates, at random, as `criteria` accepts."""
-    criterion = pdt_optax.all_of(criteria)
+def _random_like(criteria: str) -> pdt_optax.criteria.Criterion:
+    """Of each array of a proposal as many coordinates, at random, as `criteria` accepts."""
+    criterion = pdt_optax.criteria.all_of(criteria)
 
-    def random(proposal: pdt_optax.Proposal) -> jax.Array:
+    def random(proposal: pdt_optax.criteria.Proposal) -> jax.Array:
         moves = proposal.move != 0
         ratio = jnp.sum(criterion(proposal) & moves) / jnp.maximum(jnp.sum(moves), 1)
         event_key = jax.random.fold_in(jax.random.key(0), proposal.event)
@@ -30,9 +30,9 @@ def _random_like(criteria: str) -> pdt_optax.Criterion:
     return random
 
 
-def _random_subset(proposal: pdt_optax.Proposal) -> jax.Array:
+def _random_subset(proposal: pdt_optax.criteria.Proposal) -> jax.Array:
     """As many as the paper accelerates at random, wherever they lead."""
-    return pdt_optax.random_mask(0.18, jax.random.key(0))(proposal)
+    return pdt_optax.criteria.random_mask(0.18, jax.random.key(0))(proposal)
 
 
 CRITERIA: Mapping[str, Criteria] = {
@@ -40,18 +40,23 @@ CRITERIA: Mapping[str, Criteria] = {
     "bounded": "bounded",
     "reference": "reference",
     # The two halves of `paper`, and of `reference`.
-    "magnitude": pdt_optax.magnitude_bounds(lower=lambda horizon: horizon),
-    "sign": pdt_optax.path_sign(),
-    "reference_magnitude": pdt_optax.magnitude_bounds(1.0, lambda horizon: horizon + 1.0),
-    "reference_sign": pdt_optax.final_sign(),
+    "magnitude": pdt_optax.criteria.magnitude_bounds(lower=lambda horizon: horizon),
+    "sign": pdt_optax.criteria.path_sign(),
+    "reference_magnitude": pdt_optax.criteria.magnitude_bounds(1.0, lambda horizon: horizon + 1.0),
+    "reference_sign": pdt_optax.criteria.final_sign(),
     # Controls: a random mask of the ratio of `paper`, one of a fixed ratio, and none (Tano et al.
     # 2020).
     "random": _random_like("paper"),
     "random_subset": _random_subset,
-    "accept_all": pdt_optax.accept_all(),
+    "accept_all": pdt_optax.criteria.accept_all(),
 }
-HISTORY_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "int8")
+HISTORY_DTYPES = ("float32", "bfloat16", "float16", "int8")
 PREDICTORS = ("dmd", "affine_dmd", "linear", "last_increment", "average")
+_DMDS = {"dmd": pdt_optax.predictors.dmd, "affine_dmd": pdt_optax.predictors.affine_dmd}
+# Of --pdt_rollback alone: a way back, and the horizon and the interval as they are given.
+_STEADY = pdt_optax.Adaptive(
+    max_error=float("inf"), shrink=1.0, grow=1.0, max_interval=0, rollback=True
+)
 
 # Points at which the path of a verified jump is judged.
 _VERIFY_POINTS = 5
@@ -309,21 +314,43 @@ def links(steps_per_epoch: int) -> dict[str, Link]:
 
 
 def _blind(every: int, criteria: str, settings: _Settings) -> Link:
-    after = _after(
-        every,
-        **settings._asdict(),
+    jump = pdt_optax.Extrapolate(
         criteria=CRITERIA[criteria],
-        svd_rank=_svd_rank(_SVD_RANK.value),
-        scope=_SCOPE.value,
-        adaptive=pdt_optax.Adaptive() if _ADAPTIVE.value else None,
-        rollback=_ROLLBACK.value,
+        horizon=settings.horizon,
+        history=settings.history,
+        start=settings.start,
+        interval=settings.interval,
+        predictor=_predictor(settings.predictor),
+        scheduler=_scheduler(),
     )
+    after = _after(every, jump, settings.history_dtype)
     return Link(after, _arrays(settings.history), settings.horizon)
 
 
+def _predictor(name: str) -> str | pdt_optax.predictors.Predictor:
+    """With the rank of --pdt_svd_rank, if it is a DMD."""
+    rank = _svd_rank(_SVD_RANK.value)
+    if rank is None or name not in _DMDS:
+        return name
+    return _DMDS[name](rank)
+
+
+def _scheduler() -> pdt_optax.Adaptive | None:
+    if _ADAPTIVE.value:
+        return pdt_optax.Adaptive(rollback=_ROLLBACK.value)
+    return _STEADY if _ROLLBACK.value else None
+
+
 def _switching(every: int, settings: _Settings) -> Link:
-    everything = pdt_optax.Verify((settings.horizon,), ("dmd",), pdt_optax.accept_all())
-    return _scored(every, settings, everything, "validation")
+    everything = pdt_optax.Verify(
+        (settings.horizon,),
+        ("dmd",),
+        pdt_optax.criteria.accept_all(),
+        history=settings.history,
+        start=settings.start,
+        interval=settings.interval,
+    )
+    return _scored(every, everything, settings, "validation")
 
 
 def _verified(every: int, settings: _Settings) -> Link:
@@ -331,33 +358,24 @@ def _verified(every: int, settings: _Settings) -> Link:
         horizons=tuple(int(horizon) for horizon in _VERIFY_HORIZONS.value),
         predictors=tuple(_VERIFY_PREDICTORS.value),
         gain_share=_VERIFY_GAIN_SHARE.value,
-    )
-    return _scored(every, settings._replace(interval=0), verify, "train")
-
-
-def _scored(every: int, settings: _Settings, verify: pdt_optax.Verify, split: str) -> Link:
-    after = _after(
-        every,
         history=settings.history,
         start=settings.start,
-        interval=settings.interval,
-        scope=_SCOPE.value,
-        history_dtype=settings.history_dtype,
-        verify=verify,
     )
+    return _scored(every, verify, settings, "train")
+
+
+def _scored(every: int, verify: pdt_optax.Verify, settings: _Settings, split: str) -> Link:
+    after = _after(every, verify, settings.history_dtype)
     candidates = len(verify.horizons) * len(verify.predictors)
     return Link(after, _arrays(settings.history), _VERIFY_POINTS, candidates, split)
 
 
 def _after(
-    every: int, **options: Any
+    every: int, jump: pdt_optax.Extrapolate | pdt_optax.Verify, history_dtype: str | None
 ) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
-    def after(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-        if _RESET_MOMENTUM.value:
-            return pdt_optax.pdt(every, **options, optimizer=optimizer)
-        return optax.chain(optimizer, pdt_optax.pdt(every, **options))
-
-    return after
+    link = pdt_optax.pdt(every, jump, scope=_SCOPE.value, history_dtype=history_dtype)
+    join = pdt_optax.reset_momentum if _RESET_MOMENTUM.value else optax.chain
+    return lambda optimizer: join(optimizer, link)
 
 
 def _arrays(history: int | pdt_optax.Streaming) -> int:

@@ -68,7 +68,7 @@ class Placement(NamedTuple):
             lambda leaf: put(leaf, fully_sharded(leaf, mesh) if self.splits_params else everywhere),
             params,
         )
-        shardings = pdt_optax.state_shardings(optimizer, params)
+        shardings = pdt_optax.state.state_shardings(optimizer, params)
         state = jax.jit(optimizer.init, out_shardings=shardings)(params)
         return params, put(model_state, everywhere), state
 

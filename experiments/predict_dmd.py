@@ -123,12 +123,12 @@ def _batches(key: jax.Array, samples: int, batch_size: int) -> np.ndarray:
     """Indices of the examples, (epochs, steps, batch size)."""
     per_epoch = samples // batch_size
     steps = per_epoch * _EPOCHS.value
-    found = pdt_optax.sample_batches(key, samples, batch_size, steps, "reshuffle")
+    found = pdt_optax.training_time.sample_batches(key, samples, batch_size, steps, "reshuffle")
     return found.reshape(_EPOCHS.value, per_epoch, batch_size)
 
 
 def _errors(snapshots: Sequence[np.ndarray]) -> list[float]:
-    found = pdt_optax.prediction_errors(snapshots, history=HISTORY, horizon=HORIZON)
+    found = pdt_optax.dynamics.prediction_errors(snapshots, history=HISTORY, horizon=HORIZON)
     return [float(f"{error:.4g}") for error in found[: 1 - HORIZON or None, -1]]
 
 
@@ -167,7 +167,7 @@ def _predicted(task: Task, loss: str, seed: int) -> dict[str, Any]:
     outputs = np.asarray(transfer.apply(task.params, jnp.asarray(task.images)), np.float64)
     snapshots, losses = [outputs], []
     for epoch in batches:
-        path = pdt_optax.function_space_sgd(
+        path = pdt_optax.training_time.function_space_sgd(
             task.kernel,
             snapshots[-1],
             task.targets,

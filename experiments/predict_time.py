@@ -112,7 +112,7 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
     task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
     setting = case.setting
     start = time.perf_counter()
-    prediction = pdt_optax.predict_training_time(
+    prediction = pdt_optax.training_time.predict_training_time(
         transfer.apply,
         task.params,
         (task.images, task.targets),
@@ -141,7 +141,7 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
 def _train(case: Case) -> dict[str, Any]:
     task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
     setting = case.setting
-    batches = pdt_optax.sample_batches(
+    batches = pdt_optax.training_time.sample_batches(
         jax.random.key(case.seed),
         len(task.images),
         setting.batch_size,
@@ -187,7 +187,9 @@ def _curve(losses: np.ndarray) -> dict[str, Any]:
     shown = np.unique(np.geomspace(1, len(losses) - 1, _POINTS).astype(int))
     return {
         "steps": {
-            str(part): pdt_optax.steps_to_threshold(losses, part * float(losses[0]), len(losses))
+            str(part): pdt_optax.training_time.steps_to_threshold(
+                losses, part * float(losses[0]), len(losses)
+            )
             for part in THRESHOLDS
         },
         "curve": [

@@ -57,7 +57,6 @@ def vit_step(
     remat: bool = False,
     scan: bool = False,
     update_only: bool = False,
-    offload: bool = False,
 ) -> Step:
     """Forward, backward, AdamW and `link`, fully sharded.
 
@@ -76,7 +75,6 @@ def vit_step(
       remat: whether activations are computed anew in the backward pass.
       scan: whether the blocks are stacked.
       update_only: whether the gradients are given.
-      offload: whether the increments of PDT lie in the memory of the host.
 
     Returns:
       The step.
@@ -103,7 +101,7 @@ def vit_step(
 
     adamw = optax.adamw(optax.cosine_decay_schedule(1e-3, 10_000), weight_decay=0.1)
     tx = optax.chain(adamw, *([] if link is None else [link(apply)]))
-    shardings = pdt_optax.state_shardings(tx, params, offload=offload)
+    shardings = pdt_optax.state.state_shardings(tx, params)
     state = jax.tree.map(_shape, jax.eval_shape(tx.init, params), shardings)
     images = jax.ShapeDtypeStruct((batch_size, *image_shape), dtype, sharding=batch)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=batch)

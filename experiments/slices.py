@@ -36,13 +36,12 @@ CASES = (
     Case("vit_huge14", "v5p:2x2x1", images=32, remat=True),
     Case("vit_huge14", "v5p:4x4x4", images=64, remat=True),
 )
-NONE, OFFLOAD, IRE = "none", "offload", "ire"
+NONE, IRE = "none", "ire"
 LINKS = {
     NONE: "without PDT",
     "float32": "PDT",
     "bfloat16": "PDT, bfloat16",
     "int8": "PDT, int8",
-    OFFLOAD: "PDT, offloaded",
     IRE: "IRE",
 }
 GIB = 2**30

@@ -11,6 +11,7 @@ Example:
 """
 
 from collections.abc import Mapping
+import functools
 import textwrap
 from typing import Any, NamedTuple
 
@@ -39,10 +40,13 @@ ARMS: Mapping[str, optax.GradientTransformation] = {
         GRADIENT_DESCENT, optax.stateless_with_tree_map(lambda u, _: u * RATES)
     ),
     "PDT bounded, history 4, interval 0": optax.chain(
-        GRADIENT_DESCENT, pdt_optax.pdt(1, criteria="bounded", history=4, interval=0)
+        GRADIENT_DESCENT,
+        pdt_optax.pdt(1, pdt_optax.Extrapolate("bounded", history=4, interval=0)),
     ),
-    "PDT bounded": optax.chain(GRADIENT_DESCENT, pdt_optax.pdt(1, criteria="bounded")),
-    "PDT paper": optax.chain(GRADIENT_DESCENT, pdt_optax.pdt(1, criteria="paper")),
+    "PDT bounded": optax.chain(
+        GRADIENT_DESCENT, pdt_optax.pdt(1, pdt_optax.Extrapolate("bounded"))
+    ),
+    "PDT paper": optax.chain(GRADIENT_DESCENT, pdt_optax.pdt(1, pdt_optax.Extrapolate("paper"))),
 }
 # Colour and line width of each arm; a wide line shows beside a narrow one that covers it.
 LINES: Mapping[str, tuple[str, float]] = {
@@ -85,7 +89,7 @@ def descend(optimizer: optax.GradientTransformation) -> Descent:
       RuntimeError: if it is not reached in `MAX_STEPS` steps.
     """
 
-    @jax.jit
+    @functools.partial(jax.jit, donate_argnums=1)
     def step(point: Any, state: optax.OptState) -> tuple[Any, optax.OptState]:
         updates, state = optimizer.update(jax.grad(objective)(point), state, point)
         return optax.apply_updates(point, updates), state

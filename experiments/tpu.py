@@ -27,7 +27,7 @@ import jax
 import optax
 
 from experiments import cli, compiled, records, sharded, slices
-from experiments.slices import CASES, IRE, LINKS, NONE, OFFLOAD, SIZES, Case
+from experiments.slices import CASES, IRE, LINKS, NONE, SIZES, Case
 import pdt_optax
 
 _ONLY = flags.DEFINE_multi_enum("only", None, [str(case) for case in CASES], "Cases; all if none.")
@@ -121,7 +121,6 @@ def compile_case(case: Case, link: str, *, scan: bool, update_only: bool) -> dic
         remat=case.remat,
         scan=scan,
         update_only=update_only,
-        offload=link == OFFLOAD,
     )
     params = jax.tree.leaves(step.arguments[0])
     row = {
@@ -146,12 +145,12 @@ def _link(name: str, scope: Any) -> Callable[[sharded.Apply], optax.GradientTran
     if name == NONE:
         return None
     if name == IRE:
-        return lambda apply: pdt_optax.scale_by_ire(
+        return lambda apply: pdt_optax.ire.scale_by_ire(
             4.0,
             warmup_steps=1000,
-            curvature_fn=pdt_optax.sampled_label_fisher(apply, jax.random.key(0)),
+            curvature_fn=pdt_optax.ire.sampled_label_fisher(apply, jax.random.key(0)),
         )
-    link = pdt_optax.pdt(1000, scope=scope, history_dtype=None if name == OFFLOAD else name)
+    link = pdt_optax.pdt(1000, scope=scope, history_dtype=name)
     return lambda _: link
 
 

@@ -1,10 +1,10 @@
 """Predictive Differential Training: train faster along predicted dynamics."""
 
 from pdt_optax import criteria, dynamics, ire, predictors, state, training_time
+from pdt_optax._adaptive import Adaptive
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._extrapolate import Extrapolate
 from pdt_optax._momentum import reset_momentum
-from pdt_optax._scheduler import Adaptive
 from pdt_optax._state import PDTState
 from pdt_optax._streaming import Streaming
 from pdt_optax._transform import end_period, pdt

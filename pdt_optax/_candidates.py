@@ -43,7 +43,10 @@ class Candidates:
           Paths ``(G, candidates, points, h)``; the first predictor's first step ``(G, h)``;
           DMD operators ``(G, h-1, h-1)``.
         """
-        return jax.vmap(self._fit, in_axes=(0, None))(gram, reach)
+        if gram.matrix.shape[0] > 1:
+            return jax.vmap(self._fit, in_axes=(0, None))(gram, reach)
+        fitted = self._fit(jax.tree.map(lambda array: array[0], gram), reach)
+        return jax.tree.map(lambda array: array[None], fitted)
 
     def _fit(self, gram, reach) -> tuple[jax.Array, jax.Array, jax.Array]:
         furthest = self.horizons[-1]
@@ -60,24 +63,24 @@ class Candidates:
         if self.horizons == (self.points,) and reach is None:
             paths = jnp.stack(steps)
         else:
-            weights = self._interpolation(reach).astype(gram.matrix.dtype)
+            weights = self._interpolation(np if reach is None else jnp, reach)
+            weights = jnp.asarray(weights, gram.matrix.dtype)
             paths = jnp.concatenate([_on_paths(weights, c) for c in steps])
         return paths, steps[0][0], jnp.where(jnp.isfinite(operator), operator, 0)
 
-    def _interpolation(self, reach) -> jax.Array:
+    def _interpolation(self, xnp: Any, reach: jax.Array | None) -> Any:
         """Weights of the steps in the points of each path, ``(horizons, points, furthest)``.
 
         Linear between snapshots: exactly one step each if `points` is the horizon, which
         a product with rounded fractions would miss.
         """
-        horizons = jnp.asarray(self.horizons, jnp.float32)
+        horizons = np.asarray(self.horizons, np.float32)
         horizons = horizons if reach is None else jnp.minimum(horizons, reach)
         numbers = np.arange(1, self.points + 1, dtype=np.float32)
-        fractions = jnp.asarray(numbers / np.float32(self.points))
-        times = jnp.outer(horizons, fractions)
-        times = jnp.where(horizons[:, None] == self.points, numbers[None], times)
-        steps = jnp.arange(1, self.horizons[-1] + 1, dtype=horizons.dtype)
-        return jnp.maximum(0, 1 - jnp.abs(times[:, :, None] - steps[None, None]))
+        times = xnp.outer(horizons, numbers / np.float32(self.points))
+        times = xnp.where(horizons[:, None] == self.points, numbers[None], times)
+        steps = np.arange(1, self.horizons[-1] + 1, dtype=np.float32)
+        return xnp.maximum(0, 1 - xnp.abs(times[:, :, None] - steps[None, None]))
 
 
 def _on_paths(weights: jax.Array, coefficients: jax.Array) -> jax.Array:

@@ -41,7 +41,7 @@ class Core:
         self.groups = _leaves.groups(scope, params, self.layout.floats)
 
     @functools.cached_property
-    def leaves(self) -> list[jax.Array]:
+    def leaves(self) -> list[Any]:
         """The parameters that take part."""
         leaves = self.layout.floats.select(jax.tree.leaves(self._params))
         shape = jax.ShapeDtypeStruct
@@ -58,11 +58,10 @@ class Core:
         """The leaves after their updates."""
         return list(map(_leaves.apply_update, self.leaves, updates))
 
-    def push(self, history: History, updates: list[jax.Array]) -> History:
-        """The history with the parameters after the updates as its newest snapshot."""
-        blocks = self.layout.blocks
-        newest = list(map(_leaves.apply_update, blocks(self.leaves), blocks(updates)))
-        return self.kind.push(history, self.layout, newest, self.groups, self.axis_name)
+    def push(self, history: History, newest: list[jax.Array]) -> History:
+        """The history with these leaves as its newest snapshot."""
+        blocks = self.layout.blocks(newest)
+        return self.kind.push(history, self.layout, blocks, self.groups, self.axis_name)
 
     def back_to(
         self, leaves: list[jax.Array], updates: list[jax.Array], history: History
@@ -109,4 +108,3 @@ class Core:
             return found
 
         return value
-

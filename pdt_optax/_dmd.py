@@ -5,12 +5,14 @@ delta_{h-1}, s_h]`` of increments and newest snapshot, whose Gram matrix fixes
 every inner product, so that all algebra is on ``h x h`` matrices.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pdt_optax._checks import is_int, is_number
 from pdt_optax._svd import least_squares, svd
 
 
@@ -160,3 +162,72 @@ def _within_rank(s: jax.Array, svd_rank: int | float, size: jax.Array) -> jax.Ar
 
 def _nonzero(x: jax.Array) -> jax.Array:
     return jnp.where(x == 0, 1, x)
+
+
+def along(slope: jax.Array, horizon: int) -> jax.Array:
+    """Coefficients ``(horizon, h)`` of a straight line with the slope ``(h,)`` a snapshot."""
+    return jnp.outer(jnp.arange(1, horizon + 1, dtype=slope.dtype), slope)
+
+
+@dataclasses.dataclass(frozen=True)
+class DMD:
+    """A predictor; made by :func:`pdt_optax.predictors.dmd` and its affine twin."""
+
+    svd_rank: int | float
+    exact: bool
+    affine: bool
+
+    def __post_init__(self):
+        rank = self.svd_rank
+        is_energy = is_number(rank) and 0 < rank < 1
+        if not (is_energy or is_int(rank, -1)):
+            raise ValueError(
+                "`svd_rank` must be -1 (no truncation), 0 (Gavish-Donoho threshold), a positive "
+                f"int, or a float in (0, 1) (energy kept); got {rank!r}."
+            )
+
+    def pairs(self, gram: Gram) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """`x`, `y` and `last` of :func:`fit`."""
+        history = gram.matrix.shape[-1]
+        if self.affine:
+            increments = np.eye(history, history - 1)
+            x, y = increments[:, :-1], increments[:, 1:]
+            last = np.eye(history - 2)[-1]
+        else:
+            snapshots = snapshot_coordinates(history)
+            rotation = centering_rotation(history - 1)
+            x, y = snapshots[:, :-1] @ rotation, snapshots[:, 1:] @ rotation
+            x[-1, 1:] = y[-1, 1:] = 0.0
+            last = rotation[-1]
+        x, y, last = (jnp.asarray(a, gram.matrix.dtype) for a in (x, y, last))
+        return x, y, last
+
+    def fit(self, gram: Gram) -> Fit:
+        """The fitted model."""
+        return fit(gram, *self.pairs(gram), svd_rank=self.svd_rank, exact=self.exact)
+
+    def __call__(self, gram: Gram, horizon: int) -> jax.Array:
+        """Coefficients ``(horizon, h)`` of the predicted displacements."""
+        return self.solve(gram, horizon)[0]
+
+    def solve(self, gram: Gram, horizon: int) -> tuple[jax.Array, jax.Array]:
+        """Coefficients, and the fitted linear map up to similarity.
+
+        Args:
+          gram: Gram matrix of the history, ``(h, h)``.
+          horizon: number of snapshots ahead.
+
+        Returns:
+          Coefficients ``(horizon, h)`` and the operator ``(h-1, h-1)``, which is zero
+          outside the rank and has the eigenvalues of the DMD.
+        """
+        with jax.default_matmul_precision("highest"):
+            model = self.fit(gram)
+            coefficients = displacements(model, horizon)
+        if self.affine:
+            _, y, last = self.pairs(gram)
+            coefficients = jnp.cumsum(coefficients, axis=0) + along(y @ last, horizon)
+        operator = jnp.diag(model.kept.astype(model.change.dtype)) + model.change
+        rank = gram.matrix.shape[-1] - 1
+        missing = max(rank - operator.shape[-1], 0)
+        return coefficients, jnp.pad(operator, (0, missing))[:rank, :rank]

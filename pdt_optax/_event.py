@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdt_optax import _history, _leaves, _sums
+from pdt_optax import _basis, _leaves, _sums
+from pdt_optax._basis import Column
 from pdt_optax._dmd import Gram
-from pdt_optax._history import Column, History
+from pdt_optax._history import History
 from pdt_optax._layout import Ids, Layout
 from pdt_optax._run_if import run_if
 from pdt_optax._sums import AxisName
@@ -132,9 +133,9 @@ class Event:
         """A coordinate that the optimizer leaves in place, or that would not be finite, stays."""
         weight, update, column = self.weights[block], self.updates[block], self.columns[block]
         group, own = self.ids[block], self.moves[block]
-        path = tuple(_history.combinations(paths, column, group))
+        path = tuple(_basis.combinations(paths, column, group))
         mask = criterion(Proposal(own, path, horizon, self.number, block))
-        mask &= _history.of_group(usable, group)
+        mask &= _basis.of_group(usable, group)
         offset = column[-1] - weight.astype(column[-1].dtype)
         jump = (path[-1] + offset).astype(self.narrowest[block]).astype(update.dtype)
         landing = _leaves.apply_update(weight, jump)
@@ -154,9 +155,8 @@ class Event:
         products = jnp.where(usable[:, None, None], self.products, 0)
         first = jnp.where(usable[:, None], first, 0)
         difference = jnp.concatenate([first, -jnp.ones_like(first[:, :1])], axis=1)
-        with jax.default_matmul_precision("highest"):
-            error = jnp.einsum("gi,gij,gj->", difference, products, difference)
-        error, size = jnp.maximum(error, 0), products[:, -1, -1].sum()
+        squares = products * difference[:, :, None] * difference[:, None, :]
+        error, size = jnp.maximum(squares.sum(), 0), products[:, -1, -1].sum()
         ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
         is_infinite = ((size == 0) & (error > 0)) | ~usable.any()
         return jnp.where(is_infinite, jnp.inf, ratio).astype(jnp.float32)
@@ -193,14 +193,14 @@ def fit(
         _leaves.apply_update(weight, update).astype(column[-1].dtype) - column[-1]
         for weight, update, column in zip(weights, updates, columns, strict=True)
     ]
-    vectors = list(map(_history.extended, columns, moves))
-    products = _history.gram(vectors, ids, groups[1], axis_name)
+    vectors = list(map(_basis.extended, columns, moves))
+    products = _basis.gram(vectors, ids, groups[1], axis_name)
     places = products.shape[-1] - 2
     in_time = _order(oldest, places, places + 2)
     products = products[:, in_time][:, :, in_time]
     basis = products[:, :-1, :-1]
     finite = jnp.isfinite(basis).all(axis=(1, 2))
-    sizes = _history.group_sizes(layout, groups, weights, axis_name)
+    sizes = _basis.group_sizes(layout, groups, weights, axis_name)
     identity = jnp.eye(places + 1, dtype=basis.dtype)[None]
     gram: Any = Gram(
         jnp.where(finite[:, None, None], basis, identity), jnp.asarray(sizes, basis.dtype)

@@ -4,11 +4,13 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from pdt_optax import _checks, criteria as _criteria, predictors as _predictors
+from pdt_optax import _checks
+from pdt_optax import criteria as _criteria
+from pdt_optax import predictors as _predictors
+from pdt_optax._adaptive import Adaptive
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event, Landing
 from pdt_optax._ring import Ring, as_history
-from pdt_optax._scheduler import Adaptive
 from pdt_optax._streaming import Streaming
 
 

@@ -58,7 +58,7 @@ class Layout:
 
     def ids(self, of_leaves: Sequence[int]) -> list[Ids]:
         """For each block a number for all of it, or one for each row."""
-        of_large = [of_leaves[leaf] for leaf in self.large]
+        of_large: list[Ids] = [of_leaves[leaf] for leaf in self.large]
         if not self.small:
             return of_large
         of_small = [of_leaves[leaf] for leaf in self.small]
@@ -86,8 +86,8 @@ class Layout:
         small = [leaves[leaf].dtype for leaf in self.small]
         return [min(small, key=lambda dtype: jnp.finfo(dtype).bits), *large] if small else large
 
-    def leaves(self, blocks: Sequence[jax.Array], like: Sequence[jax.Array]) -> list[jax.Array]:
-        """The leaves that lie in the blocks, of the shapes, dtypes and typed shardings of `like`."""
+    def leaves(self, blocks: Sequence[jax.Array], like: Sequence[Any]) -> list[jax.Array]:
+        """The leaves that lie in the blocks; shapes, dtypes, typed shardings as of `like`."""
         found = dict(zip(self.large, blocks[len(blocks) - len(self.large) :], strict=True))
         if self.small:
             first = 0

@@ -1,6 +1,6 @@
 """Which leaves of the parameters take part, and which share coefficients."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 import jax

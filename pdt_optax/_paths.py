@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdt_optax import _checks, _history, _leaves, predictors as _predictors
+from pdt_optax import _basis, _checks, _leaves
+from pdt_optax import predictors as _predictors
 from pdt_optax._snapshots import check_snapshots, columns_of, displacement, gram
 from pdt_optax.predictors import Predictor
 
@@ -56,7 +57,7 @@ def predicted_path(
 
     def at(row):
         pairs = zip(columns, groups, strict=True)
-        leaves = [column[-1] + _history.combine(row[g], column) for column, g in pairs]
+        leaves = [column[-1] + _basis.combine(row[g], column) for column, g in pairs]
         return observable(floats.replace(snapshots[-1], leaves))
 
     return jax.lax.map(at, jnp.swapaxes(coefficients, 0, 1))
@@ -154,7 +155,7 @@ def _relative_errors(
     """``||prediction - truth|| / ||truth||`` of the displacements of each leaf; 0 / 0 is 0."""
     ratios = []
     for column, group, truth in zip(columns, groups, truths, strict=True):
-        predicted = _history.combine(coefficients[group, ahead], column)
+        predicted = _basis.combine(coefficients[group, ahead], column)
         error = jnp.sqrt(jnp.sum((predicted - truth) ** 2))
         ratios.append(jnp.where(error == 0, 0, error / jnp.sqrt(jnp.sum(truth**2))))
     return jnp.stack(ratios)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pdt_optax import _history, _leaves
+from pdt_optax import _basis, _leaves
 from pdt_optax._diagnostics import find
 from pdt_optax._dmd import Gram
 from pdt_optax._layout import Layout, SmallLeaf
@@ -59,7 +59,10 @@ def snapshots(opt_state: Any, params: Any) -> list[Any]:
     for age in range(min(places, taken - 1)):
         place = (taken - 2 - age) % places
         held.append([new - column[place] for new, column in zip(held[-1], columns, strict=True)])
-    like = [jnp.asarray(leaf) for leaf in layout.floats.select(jax.tree.leaves(params))]
+    like = [
+        jax.ShapeDtypeStruct(np.shape(leaf), _leaves.compute_dtype(leaf))
+        for leaf in layout.floats.select(jax.tree.leaves(params))
+    ]
     return [layout.floats.tree(layout.leaves(blocks, like)) for blocks in reversed(held)]
 
 
@@ -110,7 +113,7 @@ def columns_of(snapshots: Sequence[Any]) -> list[list[jax.Array]]:
 
 @functools.partial(jax.jit, static_argnames=("groups", "num_groups"))
 def gram(columns: list[list[jax.Array]], groups: tuple[int, ...], num_groups: int) -> Gram:
-    """As :func:`pdt_optax._history.gram`; quick to compile however many arrays a leaf has."""
+    """As :func:`pdt_optax._basis.gram`; quick to compile however many arrays a leaf has."""
     dtype = _leaves.compute_dtype(*(column[-1] for column in columns))
     size = len(columns[0])
     matrix, sizes = jnp.zeros((num_groups, size, size), dtype), np.zeros(num_groups)
@@ -124,7 +127,7 @@ def gram(columns: list[list[jax.Array]], groups: tuple[int, ...], num_groups: in
 
 def displacement(old: Any, new: Any) -> list[jax.Array]:
     """``new - old`` of each floating-point leaf, for NumPy arrays taken in their precision."""
-    differences = map(_history.difference, _floats_of(new), _floats_of(old))
+    differences = map(_basis.difference, _floats_of(new), _floats_of(old))
     return list(map(jnp.asarray, differences))
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pdt_optax import _dmd, _history, _leaves, predictors as _predictors
+from pdt_optax import _basis, _dmd, _leaves
+from pdt_optax import predictors as _predictors
 from pdt_optax._snapshots import check_snapshots, columns_of, gram
 from pdt_optax.predictors import Predictor
 
@@ -171,6 +172,6 @@ def _mode_norms(column: list[jax.Array], real: jax.Array, imag: jax.Array) -> ja
     """Norms ``(m,)`` of the modes in a leaf, from their coefficients ``(h, m)``."""
 
     def norm(parts):
-        return jnp.sqrt(sum(jnp.sum(_history.combine(part, column) ** 2) for part in parts))
+        return jnp.sqrt(sum(jnp.sum(_basis.combine(part, column) ** 2) for part in parts))
 
     return jax.lax.map(norm, jnp.stack([real, imag]).transpose(2, 0, 1))

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pdt_optax._adaptive import Schedule
 from pdt_optax._event import Event, Landing
 from pdt_optax._history import History
-from pdt_optax._scheduler import Schedule
 from pdt_optax._sums import leaf_sizes
 
 

@@ -30,28 +30,40 @@ def svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     n, m = matrix.shape
     size = n + n % 2  # Of all matrices with n rows, so that one program serves them all.
-    rounds = jnp.asarray(_tournament(size))
-    identity = jnp.eye(size, dtype=matrix.dtype)
-    stacked = jnp.concatenate([jnp.pad(matrix, ((0, 0), (0, size - m))), identity])
+    us, s, v = _jacobi(jnp.pad(matrix, ((0, 0), (0, size - m))))
+    return (us / jnp.where(s == 0, 1, s)[None])[:, :m], s[:m], v[:m, :m]
 
-    def rotate(step, stacked):
-        partners = rounds[step % (size - 1)]
-        partner = stacked[:, partners]
+
+@jax.jit  # Traced once for all matrices of one shape.
+def _jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Orthogonal columns ``us = matrix @ v``, their norms in decreasing order, and ``v``.
+
+    A tournament: in each round column i meets column ``size - 1 - i``; then all but the first
+    move on by one seat, so that after ``size - 1`` rounds each pair has met.
+    """
+    n, size = matrix.shape
+    is_first = jnp.asarray(np.arange(size) < size // 2)
+
+    def play(_, stacked):
+        partner = stacked[:, ::-1]
         squares = jnp.sum(stacked[:n] ** 2, axis=0)
         product = jnp.sum(stacked[:n] * partner[:n], axis=0)
-        cotangent = (squares[partners] - squares) / jnp.where(product == 0, 1, 2 * product)
-        first = jnp.arange(size) < partners
-        sign = jnp.where((cotangent > 0) | ((cotangent == 0) & first), 1, -1)
+        cotangent = (squares[::-1] - squares) / jnp.where(product == 0, 1, 2 * product)
+        sign = jnp.where((cotangent > 0) | ((cotangent == 0) & is_first), 1, -1)
         tangent = sign.astype(matrix.dtype) / (jnp.abs(cotangent) + jnp.sqrt(1 + cotangent**2))
         tangent = jnp.where(product == 0, 0, tangent)[None]
-        return (stacked - tangent * partner) * jax.lax.rsqrt(1 + tangent**2)
+        turned = (stacked - tangent * partner) * jax.lax.rsqrt(1 + tangent**2)
+        return jnp.concatenate([turned[:, :1], turned[:, -1:], turned[:, 1:-1]], axis=1)
 
-    stacked = jax.lax.fori_loop(0, _SWEEPS * (size - 1), rotate, stacked)
-    s = jnp.linalg.norm(stacked[:n], axis=0)
-    order = jnp.argsort(-s)
-    stacked, s = stacked[:, order], s[order]
-    u = stacked[:n] / jnp.where(s == 0, 1, s)[None]
-    return u[:, :m], s[:m], stacked[n : n + m, :m]
+    stacked = jnp.concatenate([matrix, jnp.eye(size, dtype=matrix.dtype)])
+    stacked = jax.lax.fori_loop(0, _SWEEPS * (size - 1), play, stacked)
+    squares, place = jnp.sum(stacked[:n] ** 2, axis=0), jnp.arange(size)
+    is_before = (squares[:, None] > squares[None]) | (
+        (squares[:, None] == squares[None]) & (place[:, None] < place[None])
+    )
+    order = is_before.sum(axis=0)[:, None] == place[None]
+    stacked = jnp.matmul(stacked, order.astype(matrix.dtype), precision="highest")
+    return stacked[:n], jnp.sqrt(jnp.sum(stacked[:n] ** 2, axis=0)), stacked[n:]
 
 
 def least_squares(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -69,14 +81,3 @@ def least_squares(a: jax.Array, b: jax.Array) -> jax.Array:
     u, s, v = svd(a / scale[None])
     kept = s > a.shape[0] * jnp.finfo(a.dtype).eps * s[0]
     return v @ (jnp.where(kept, 1 / jnp.where(kept, s, 1), 0) * (b @ u)) / scale
-
-
-def _tournament(size: int) -> np.ndarray:
-    """Who meets whom in each round until every pair has met; ``(size - 1, size)``, even size."""
-    ring = list(range(1, size))
-    rounds = np.empty((size - 1, size), np.int32)
-    for partners in rounds:
-        order = np.array([0, *ring])
-        partners[order] = order[::-1]
-        ring = [ring[-1], *ring[:-1]]
-    return rounds

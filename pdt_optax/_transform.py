@@ -1,4 +1,4 @@
-"""Predictive Differential Training as an optax gradient transformation: the clock."""
+"""Predictive Differential Training as an optax gradient transformation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from pdt_optax import _checks, _leaves, _quantize, _restore, _sums
+from pdt_optax._clock import Clock
 from pdt_optax._core import Core
 from pdt_optax._extrapolate import Extrapolate
-from pdt_optax._run_if import run_if
 from pdt_optax._scheduler import Scheduler
 from pdt_optax._state import PDTState
 from pdt_optax._verify import Verify
@@ -99,12 +99,13 @@ def pdt(
     _sums.check_axis_name("axis_name", axis_name)
     scope = jump.scope if scope is None else scope
     _leaves.check_scope(scope)
-    scheduler = Scheduler.of(jump, snapshot_every)
+    clock = Clock(snapshot_every, jump)
+    scheduler = Scheduler.of(clock)
 
     def core_of(params: Any) -> Core:
         return Core(jump.kind, params, scope, history_dtype, exclude, axis_name)
 
-    def init_fn(params):
+    def init_fn(params) -> Any:
         core = core_of(params)
         history, report = core.init()
         return PDTState(
@@ -116,35 +117,7 @@ def pdt(
             report=report,
         )
 
-    def tick(core, state, updates, extra, limits=None, stays=False):
-        """One step of the clock; the period goes on from its start where `stays`."""
-        ends = (state.pdt_count >= snapshot_every - 1) & ~jnp.asarray(stays)
-        period, interval = state.history.snapshots_taken, jump.interval
-        since = period - state.last_prediction
-        predicts = (
-            ends
-            & (period >= max(jump.start, jump.kind.least_snapshots))
-            & ((state.predictions == 0) | (since > (limits.interval if limits else interval)))
-        )
-
-        def predict(carry):
-            updates, report = carry
-            event = core.fit(state.history, updates, state.predictions, limits)
-            landing = jump.land(event, **extra)
-            return landing.updates, report.after(event, landing)
-
-        updates, report = run_if(predicts, predict, (updates, state.report))
-        history = run_if(ends, lambda history: core.push(history, updates), state.history)
-        return updates, PDTState(
-            pdt_count=jnp.where(ends | stays, 0, state.pdt_count + 1),
-            predictions=jnp.where(predicts, _next(state.predictions), state.predictions),
-            last_prediction=jnp.where(predicts, period, state.last_prediction),
-            history=history,
-            schedule=state.schedule,
-            report=report,
-        )
-
-    def update_fn(updates, state, params=None, **extra_args):
+    def update_fn(updates, state: Any, params=None, **extra_args) -> Any:
         _checks.check_passed("params", params, "params")
         for name, example in jump.needed().items():
             _checks.check_passed(name, extra_args.get(name), f"params, {name}={example}")
@@ -158,17 +131,12 @@ def pdt(
             extra["value_fn"] = core.value_fn(extra_args["value_fn"], updates)
         leaves = core.layout.floats.of(updates)
         if scheduler is None:
-            leaves, state = tick(core, state, leaves, extra)
+            leaves, state = clock.tick(core, state, leaves, extra)
         else:
-            value = extra_args.get("value")
-            leaves, state = scheduler.tick(tick, core, state, leaves, extra, value)
+            leaves, state = scheduler.tick(core, state, leaves, extra, extra_args.get("value"))
         return core.layout.floats.replace(updates, leaves), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _next(count: jax.Array) -> jax.Array:
-    return optax.safe_increment(count)
 
 
 def _check_jump(jump: Any) -> None:
@@ -181,8 +149,8 @@ def _check_jump(jump: Any) -> None:
 
 
 def end_period(
-    link: optax.GradientTransformationExtraArgs, params: Any, state: PDTState, **extra_args: Any
-) -> tuple[Any, PDTState]:
+    link: optax.GradientTransformationExtraArgs, params: Any, state: Any, **extra_args: Any
+) -> tuple[Any, Any]:
     """Ends a snapshot period outside of the training step: between two epochs, say.
 
     For loops that know their epochs. The step then holds nothing of PDT, and the event is a

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdt_optax import _checks, criteria as _criteria, predictors as _predictors
+from pdt_optax import _checks
+from pdt_optax import criteria as _criteria
+from pdt_optax import predictors as _predictors
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event, Landing
 from pdt_optax._ring import Ring, as_history
@@ -156,10 +158,8 @@ class Verify:
                     horizons[index],
                     candidates.criterion,
                 )
-                loss = jax.lax.cond(
-                    number < last, lambda: value_fn(updates), lambda: search.own
-                )
-                landed = search._replace(updates=updates, accepted=accepted)
+                loss = jax.lax.cond(number < last, lambda: value_fn(updates), lambda: search.own)
+                landed = search._replace(updates=updates, accepted=accepted, candidate=taken)
                 return landed.scored(loss, number, self.gain_share)
 
             search = search._replace(goes_on=jnp.zeros_like(goes_on))
@@ -167,8 +167,8 @@ class Verify:
 
         search = jax.lax.fori_loop(0, last + 1, turn, _Search.start(event, len(horizons)))
         error = event.relative_error(first, usable[:, 0])
-        taken = search.taken(horizons, self.gain_share)
-        return Landing(search.updates, search.accepted, operators, error, taken, search.calls - 1)
+        landed = search.updates, search.accepted
+        return Landing(*landed, operators, error, search.candidate, search.calls - 1)
 
 
 class _Search(NamedTuple):
@@ -178,6 +178,7 @@ class _Search(NamedTuple):
     accepted: jax.Array
     own: jax.Array
     gains: jax.Array
+    candidate: jax.Array
     goes_on: jax.Array
     calls: jax.Array
 
@@ -189,6 +190,7 @@ class _Search(NamedTuple):
             accepted=jnp.zeros(len(event.layout), jnp.float32),
             own=zero,
             gains=jnp.zeros(number, jnp.float32),
+            candidate=jnp.full([], -1, jnp.int32),
             goes_on=jnp.zeros([], bool),
             calls=jnp.zeros([], jnp.int32),
         )

@@ -7,16 +7,14 @@ after ``k`` snapshots is ``D_k = sum_j coefficients[k - 1, j] * B_j`` in the bas
 """
 
 from collections.abc import Callable
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdt_optax import _dmd
-from pdt_optax._checks import check_is_called, is_int, is_number
-from pdt_optax._dmd import Gram
+from pdt_optax._checks import check_is_called
+from pdt_optax._dmd import DMD, Gram, along
 
 Predictor = Callable[[Gram, int], jax.Array]
 """From the Gram matrix of a history and a horizon to coefficients ``(horizon, h)``.
@@ -28,109 +26,47 @@ The predicted displacement from the newest snapshot after ``k`` snapshots is
 Resolve = Callable[[str | Predictor, int | float], Predictor]
 
 
-@dataclasses.dataclass(frozen=True)
-class DMD:
-    """A predictor by Dynamic Mode Decomposition; made by :func:`dmd` and :func:`affine_dmd`."""
-
-    svd_rank: int | float
-    exact: bool
-    affine: bool
-
-    def __post_init__(self):
-        rank = self.svd_rank
-        is_energy = is_number(rank) and 0 < rank < 1
-        if not (is_energy or is_int(rank, -1)):
-            raise ValueError(
-                "`svd_rank` must be -1 (no truncation), 0 (Gavish-Donoho threshold), a positive "
-                f"int, or a float in (0, 1) (energy kept); got {rank!r}."
-            )
-
-    def pairs(self, gram: Gram) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """`x`, `y` and `last` of :func:`pdt_optax._dmd.fit`."""
-        history = gram.matrix.shape[-1]
-        if self.affine:
-            increments = np.eye(history, history - 1)
-            x, y = increments[:, :-1], increments[:, 1:]
-            last = np.eye(history - 2)[-1]
-        else:
-            snapshots = _dmd.snapshot_coordinates(history)
-            rotation = _dmd.centering_rotation(history - 1)
-            x, y = snapshots[:, :-1] @ rotation, snapshots[:, 1:] @ rotation
-            x[-1, 1:] = y[-1, 1:] = 0.0
-            last = rotation[-1]
-        x, y, last = (jnp.asarray(a, gram.matrix.dtype) for a in (x, y, last))
-        return x, y, last
-
-    def fit(self, gram: Gram) -> _dmd.Fit:
-        """The fitted model."""
-        return _dmd.fit(gram, *self.pairs(gram), svd_rank=self.svd_rank, exact=self.exact)
-
-    def __call__(self, gram: Gram, horizon: int) -> jax.Array:
-        return self.solve(gram, horizon)[0]
-
-    def solve(self, gram: Gram, horizon: int) -> tuple[jax.Array, jax.Array]:
-        """Coefficients, and the fitted linear map up to similarity.
-
-        Args:
-          gram: Gram matrix of the history, ``(h, h)``.
-          horizon: number of snapshots ahead.
-
-        Returns:
-          Coefficients ``(horizon, h)`` and the operator ``(h-1, h-1)``, which is zero
-          outside the rank and has the eigenvalues of the DMD.
-        """
-        with jax.default_matmul_precision("highest"):
-            model = self.fit(gram)
-            coefficients = _dmd.displacements(model, horizon)
-        if self.affine:
-            _, y, last = self.pairs(gram)
-            coefficients = jnp.cumsum(coefficients, axis=0) + along(y @ last, horizon)
-        operator = jnp.diag(model.kept.astype(model.change.dtype)) + model.change
-        rank = gram.matrix.shape[-1] - 1
-        missing = max(rank - operator.shape[-1], 0)
-        return coefficients, jnp.pad(operator, (0, missing))[:rank, :rank]
-
-
 def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
     r"""Dynamic Mode Decomposition of the snapshots.
 
-    With :math:`X = [s_1, \dots, s_{h-1}] = U S V^\top` (truncated) and
-    :math:`Y = [s_2, \dots, s_h]`, the reduced operator
-    :math:`U^\top Y V S^{-1} = E \Lambda E^{-1}` gives the prediction
+        With :math:`X = [s_1, \dots, s_{h-1}] = U S V^\top` (truncated) and
+        :math:`Y = [s_2, \dots, s_h]`, the reduced operator
+        :math:`U^\top Y V S^{-1} = E \Lambda E^{-1}` gives the prediction
 
-    .. math::
-      p_k = s_h + \mathrm{Re}\,\Phi (\Lambda^k - I) \Phi^+ s_h.
+        .. math::
+          p_k = s_h + \mathrm{Re}\,\Phi (\Lambda^k - I) \Phi^+ s_h.
 
-    Args:
-      svd_rank: truncation with PyDMD's meaning: -1 none, 0 the Gavish-Donoho
-        threshold, a positive int that many singular directions, a float in
-        (0, 1) the fraction of energy kept. Directions which the Gram matrix
-        cannot tell from zero in its precision are always left out.
-      exact: exact modes :math:`\Phi = Y V S^{-1} E` (Tu et al. 2014); if False
-        projected modes :math:`\Phi = U E`.
+        Args:
+          svd_rank: truncation with PyDMD's meaning: -1 none, 0 the Gavish-Donoho
+            threshold, a positive int that many singular directions, a float in
+            (0, 1) the fraction of energy kept. Directions which the Gram matrix
+            cannot tell from zero in its precision are always left out.
+          exact: exact modes :math:`\Phi = Y V S^{-1} E` (Tu et al. 2014); if False
+            projected modes :math:`\Phi = U E`.
 
-    Returns:
-      A predictor.
+        Returns:
+          A predictor.
 
-    Raises:
-      ValueError: if `svd_rank` has none of these forms.
+        Raises:
+          ValueError: if `svd_rank` has none of these forms.
 
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> import pdt_optax
-      >>> snapshots = jnp.outer(jnp.array([8., 4., 2.]), jnp.array([1., 3.]))
-      >>> basis = jnp.vstack([jnp.diff(snapshots, axis=0), snapshots[-1:]])
-      >>> gram = pdt_optax.predictors.Gram(basis @ basis.T, jnp.array(2.))
-      >>> displacements = pdt_optax.predictors.dmd()(gram, 2) @ basis
-      >>> bool(jnp.allclose(displacements, jnp.array([[-1., -3.], [-1.5, -4.5]])))
-      True
+        Examples:
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> import pdt_optax
+          >>> snapshots = jnp.outer(jnp.array([8., 4., 2.]), jnp.array([1., 3.]))
+          >>> basis = jnp.vstack([jnp.diff(snapshots, axis=0), snapshots[-1:]])
+          >>> gram = pdt_optax.predictors.Gram(basis @ basis.T, jnp.array(2.))
+          >>> displacements = pdt_optax.predictors.dmd()(gram, 2) @ basis
+          >>> bool(jnp.allclose(displacements, jnp.array([[-1., -3.], [-1.5, -4.5]])))
+          True
 
-    References:
-      Schmid, `Dynamic mode decomposition of numerical and experimental data
-      <https://doi.org/10.1017/S0022112010001217>`_, 2010
+        References:
+          Schmid, `Dynamic mode decomposition of numerical and experimental data
+          <https://doi.org/10.1017/S0022112010001217>`_, 2010
 
-      Tu et al., `On dynamic mode decomposition: theory and applications
-      <https://arxiv.org/abs/1312.0041>`_, 2014
+          Tu et al., `On dynamic mode decomposition: theory and applications
+          <https://arxiv.org/abs/1312.0041>`_, 2014
     """
     return DMD(svd_rank, exact, affine=False)
 
@@ -162,22 +98,23 @@ def affine_dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
 def linear() -> Predictor:
     """Straight line through the oldest and the newest snapshot.
 
-    ``D_k = k (s_h - s_1) / (h - 1)``. A control: what a prediction without any
-    dynamics achieves.
+        ``D_k = k (s_h - s_1) / (h - 1)``. A control: what a prediction without any
+        dynamics achieves.
 
-    Returns:
-      A predictor.
+        Returns:
+          A predictor.
 
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> import pdt_optax
-      >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
-      >>> gram = pdt_optax.predictors.Gram(
-      ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
-      ... )
-      >>> pdt_optax.predictors.linear()(gram, 2)
-      Array([[0.5, 0.5, 0. ],
-             [1. , 1. , 0. ]], dtype=float32)
+        Examples:
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> import pdt_optax
+          >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
+          >>> gram = pdt_optax.predictors.Gram(
+          ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
+          ... )
+          >>> pdt_optax.predictors.linear()(gram, 2)
+          Array([[0.5, 0.5, 0. ],
+                 [1. , 1. , 0. ]], dtype=float32)
     """
 
     def predict(gram: Gram, horizon: int) -> jax.Array:
@@ -222,11 +159,6 @@ def average() -> Predictor:
         return jnp.broadcast_to(jnp.asarray(to_mean, gram.matrix.dtype), (horizon, history))
 
     return predict
-
-
-def along(slope: jax.Array, horizon: int) -> jax.Array:
-    """Coefficients ``(horizon, h)`` of a straight line with the slope ``(h,)`` a snapshot."""
-    return jnp.outer(jnp.arange(1, horizon + 1, dtype=slope.dtype), slope)
 
 
 def check_coefficients(coefficients: jax.Array, horizon: int, gram: Gram) -> None:

@@ -1,8 +1,8 @@
 """The parts of a state, its shardings, and its types when a checkpoint is read."""
 
+from pdt_optax._adaptive import Schedule
 from pdt_optax._history import History, Stored
 from pdt_optax._restore import restore_types
-from pdt_optax._scheduler import Schedule
 from pdt_optax._sharding import state_shardings
 from pdt_optax._state import PDTState, PredictionReport
 

@@ -87,7 +87,7 @@ def main(options):
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
         jax.eval_shape(initial_params),
     )
-    shardings = (jax.tree.map(lambda _: layout, placed), pdt_optax.state_shardings(tx, placed))
+    shardings = (jax.tree.map(lambda _: layout, placed), pdt_optax.state.state_shardings(tx, placed))
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         jax.eval_shape(init),

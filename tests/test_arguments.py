@@ -55,7 +55,7 @@ import pdt_optax
             }.items()
         ],
         (
-            {"predictor": pdt_optax.dmd(2), "svd_rank": 2},
+            {"predictor": pdt_optax.predictors.dmd(2), "svd_rank": 2},
             "`svd_rank` must be left out where `predictor` is given, which has its own; got 2",
         ),
         ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
@@ -142,14 +142,14 @@ def test_labels_that_do_not_fit():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pdt_optax.magnitude_bounds(-1.0), "`lower` must be a factor >= 0 .* got -1.0"),
-        (lambda: pdt_optax.magnitude_bounds(0.0, "a"), "`upper` must be a factor >= 0 .* got 'a'"),
-        (lambda: pdt_optax.magnitude_bounds(3.0, 2.0), "`lower` must be at most `upper`, got 3.0"),
-        (lambda: pdt_optax.random_mask("a", None), r"`ratio` must be in \[0, 1\], got 'a'"),
-        (lambda: pdt_optax.random_mask(1.5, None), r"`ratio` must be in \[0, 1\], got 1.5"),
-        (lambda: pdt_optax.all_of(), "`all_of` needs at least one criterion"),
-        (lambda: pdt_optax.all_of("paper", "x"), "`criteria` must be 'paper', .* got 'x'"),
-        (lambda: pdt_optax.dmd(0.0 - 5), "`svd_rank` must be -1"),
+        (lambda: pdt_optax.criteria.magnitude_bounds(-1.0), "`lower` must be a factor >= 0 .* got -1.0"),
+        (lambda: pdt_optax.criteria.magnitude_bounds(0.0, "a"), "`upper` must be a factor >= 0 .* got 'a'"),
+        (lambda: pdt_optax.criteria.magnitude_bounds(3.0, 2.0), "`lower` must be at most `upper`, got 3.0"),
+        (lambda: pdt_optax.criteria.random_mask("a", None), r"`ratio` must be in \[0, 1\], got 'a'"),
+        (lambda: pdt_optax.criteria.random_mask(1.5, None), r"`ratio` must be in \[0, 1\], got 1.5"),
+        (lambda: pdt_optax.criteria.all_of(), "`all_of` needs at least one criterion"),
+        (lambda: pdt_optax.criteria.all_of("paper", "x"), "`criteria` must be 'paper', .* got 'x'"),
+        (lambda: pdt_optax.predictors.dmd(0.0 - 5), "`svd_rank` must be -1"),
     ],
 )
 def test_building_blocks(make, message):

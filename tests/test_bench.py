@@ -40,7 +40,7 @@ def test_textbook_events_and_ours_jump_to_the_same_place():
     with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
         found = textbook.event(jnp, jnp.asarray(snapshots), jnp.asarray(arrived), HORIZON)
         np.testing.assert_allclose(found, expected, rtol=1e-8)
-        tx = pdt_optax.pdt(1, horizon=HORIZON, interval=0)
+        tx = pdt_optax.pdt(1, pdt_optax.Extrapolate(horizon=HORIZON, interval=0))
         params: Any = jnp.asarray(snapshots[:, 0])
         state = tx.init(params)
         for position in (*snapshots.T[1:], arrived):

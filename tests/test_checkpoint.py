@@ -77,7 +77,7 @@ def test_resumed_run_is_bit_identical(checkpoint, typed):
     path, expected = checkpoint
     abstract = jax.eval_shape(lambda: initial(TX))
     restored = restore(path, abstract) if typed else restore(path)
-    resumed = train(pdt_optax.restore_types(restored, abstract), 11)
+    resumed = train(pdt_optax.state.restore_types(restored, abstract), 11)
     assert_same_bits(resumed, expected)
     assert pdt_optax.metrics(resumed["opt_state"]).predictions > 4
 
@@ -94,7 +94,7 @@ def test_restored_onto_another_mesh(checkpoint, shape):
         params,
         shardings,
     )
-    shardings = {"params": shardings, "opt_state": pdt_optax.state_shardings(TX, placed)}
+    shardings = {"params": shardings, "opt_state": pdt_optax.state.state_shardings(TX, placed)}
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         jax.eval_shape(lambda: initial(TX)),
@@ -129,9 +129,9 @@ def test_checkpoint_of_other_arguments(checkpoint, argument):
     target = jax.eval_shape(lambda: initial(tx))
     message = f"`{argument}` must be as it was when the state was made: "
     with pytest.raises(ValueError, match=message):
-        pdt_optax.restore_types(metadata, target)
+        pdt_optax.state.restore_types(metadata, target)
     with pytest.raises(ValueError, match=message):
-        pdt_optax.restore_types(restore(path), target)
+        pdt_optax.state.restore_types(restore(path), target)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(make_step(tx), restore_as_saved(path))
 
@@ -141,7 +141,7 @@ def test_metadata_of_a_checkpoint_that_fits(checkpoint):
     target = jax.eval_shape(lambda: initial(TX))
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata.tree
-    typed = pdt_optax.restore_types(metadata, target)
+    typed = pdt_optax.state.restore_types(metadata, target)
     assert typed["opt_state"][-1].anchor["w"].shape == (16, 8)
 
 
@@ -149,12 +149,12 @@ def test_a_python_number_beside_the_state_may_have_other_bits():
     state = pdt_optax.pdt(2).init(jnp.ones(3))
     target = jax.eval_shape(lambda: {"state": state, "epoch": 0})
     saved = {"state": state, "epoch": np.asarray(7, np.int64)}
-    assert pdt_optax.restore_types(saved, target)["epoch"] == 7
+    assert pdt_optax.state.restore_types(saved, target)["epoch"] == 7
     for wrong in (np.asarray([7]), np.asarray(7.0)):
         with pytest.raises(ValueError, match="epoch is "):
-            pdt_optax.restore_types(saved | {"epoch": wrong}, target)
+            pdt_optax.state.restore_types(saved | {"epoch": wrong}, target)
     with pytest.raises(ValueError, match="epoch is missing in `saved`"):
-        pdt_optax.restore_types({"state": state}, {"state": state, "epoch": 0.5})
+        pdt_optax.state.restore_types({"state": state}, {"state": state, "epoch": 0.5})
 
 
 def test_other_groups_and_other_parameters():
@@ -173,10 +173,10 @@ def test_other_eight_bits(dtypes):
     weights = jnp.ones((4, 64))
     made, now = (pdt_optax.pdt(2, history_dtype=dtype) for dtype in dtypes)
     with pytest.raises(ValueError, match="`history_dtype` must be as"):
-        pdt_optax.restore_types(made.init(weights), now.init(weights))
+        pdt_optax.state.restore_types(made.init(weights), now.init(weights))
 
 
 def test_scales_of_other_blocks():
     state = pdt_optax.pdt(2, history_dtype="int8").init(jnp.ones((4, 64)))
     with pytest.raises(ValueError, match=r"`history_dtype` must be as .*scales/0 is missing"):
-        pdt_optax.restore_types(state._replace(scales=()), state)
+        pdt_optax.state.restore_types(state._replace(scales=()), state)

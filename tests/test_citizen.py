@@ -45,7 +45,7 @@ def link(verify, every=2, **options):
     if verify:
         settings["verify"] = pdt_optax.Verify(horizons=(2,), predictors=("linear",))
     else:
-        settings |= {"horizon": 2, "predictor": "linear", "criteria": pdt_optax.path_sign()}
+        settings |= {"horizon": 2, "predictor": "linear", "criteria": pdt_optax.criteria.path_sign()}
     return pdt_optax.pdt(every, **settings | options)
 
 
@@ -239,10 +239,10 @@ def test_every_name_in_the_state_is_found_once():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"criteria": pdt_optax.path_sign}, "`criteria` must be .* got pdt_optax.path_sign itself"),
-        ({"criteria": pdt_optax.all_of}, "`criteria` must be .* got pdt_optax.all_of itself"),
-        ({"predictor": pdt_optax.dmd}, "`predictor` must be .* got pdt_optax.dmd itself"),
-        ({"predictor": pdt_optax.linear}, "`predictor` must be .* got pdt_optax.linear itself"),
+        ({"criteria": pdt_optax.criteria.path_sign}, "`criteria` must be .* got pdt_optax.criteria.path_sign itself"),
+        ({"criteria": pdt_optax.criteria.all_of}, "`criteria` must be .* got pdt_optax.criteria.all_of itself"),
+        ({"predictor": pdt_optax.predictors.dmd}, "`predictor` must be .* got pdt_optax.predictors.dmd itself"),
+        ({"predictor": pdt_optax.predictors.linear}, "`predictor` must be .* got pdt_optax.predictors.linear itself"),
         ({"history": jnp.array(5)}, "`history` must be a Python int .* name it in `static_args`"),
     ],
 )

@@ -53,12 +53,14 @@ def test_a_random_mask_has_the_ratio_of_paper_among_what_moves():
     random = np.random.default_rng(0)
     move = jnp.array(random.normal(size=20_000) * (random.random(20_000) < 0.5), jnp.float32)
     reach = jnp.array(random.uniform(0, 10, 20_000), jnp.float32)
-    proposal = pdt_optax.Proposal(move, (reach * move,), jnp.array(5.0), jnp.array(0), leaf=1)
+    proposal = pdt_optax.criteria.Proposal(
+        move, (reach * move,), jnp.array(5.0), jnp.array(0), leaf=1
+    )
     criterion: Any = pdt_flags.CRITERIA["random"]
     moves = np.asarray(move != 0)
     accepted = np.asarray(criterion(proposal))
     assert accepted[moves].mean() == pytest.approx(0.5, abs=0.02)
-    paper = np.asarray(pdt_optax.all_of("paper")(proposal))
+    paper = np.asarray(pdt_optax.criteria.all_of("paper")(proposal))
     assert (accepted & paper)[moves].mean() == pytest.approx(0.25, abs=0.02)
     later = np.asarray(criterion(proposal._replace(event=jnp.array(1))))
     assert (accepted == later).mean() == pytest.approx(0.5, abs=0.02)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import pdt_optax
-from pdt_optax import _criteria
 
 # Coordinates: straight at 1, 2, 3 and 4 times the move; backwards; a detour that
 # ends well; too short; a standstill; no move at all.
@@ -19,7 +18,7 @@ PATH = tuple(
         [1.0, -2.0, 3.0, 8.0, -3.0, 2.0, 0.6, 2.0, 3.0],
     )
 )
-PROPOSAL = pdt_optax.Proposal(MOVE, PATH, jnp.array(3.0), jnp.array(0), 0)
+PROPOSAL = pdt_optax.criteria.Proposal(MOVE, PATH, jnp.array(3.0), jnp.array(0), 0)
 
 
 @pytest.mark.parametrize(
@@ -31,24 +30,29 @@ PROPOSAL = pdt_optax.Proposal(MOVE, PATH, jnp.array(3.0), jnp.array(0), 0)
     ],
 )
 def test_presets(criteria, expected):
-    criterion, _ = _criteria.resolve(criteria)
+    criterion, _ = pdt_optax.criteria.resolve(criteria)
     assert criterion(PROPOSAL).astype(int).tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("criterion", "expected"),
     [
-        (pdt_optax.path_sign(), [1, 1, 1, 1, 0, 0, 1, 0, 0]),
-        (pdt_optax.final_sign(), [1, 1, 1, 1, 0, 1, 1, 1, 0]),
-        (pdt_optax.magnitude_bounds(1, 2), [1, 1, 0, 0, 0, 1, 0, 1, 0]),
-        (pdt_optax.magnitude_bounds(lower=3), [0, 0, 1, 1, 1, 0, 0, 0, 1]),
-        (pdt_optax.magnitude_bounds(upper=lambda tau: tau / 3), [1, 0, 0, 0, 0, 0, 1, 0, 0]),
-        (pdt_optax.accept_all(), [1] * 9),
+        (pdt_optax.criteria.path_sign(), [1, 1, 1, 1, 0, 0, 1, 0, 0]),
+        (pdt_optax.criteria.final_sign(), [1, 1, 1, 1, 0, 1, 1, 1, 0]),
+        (pdt_optax.criteria.magnitude_bounds(1, 2), [1, 1, 0, 0, 0, 1, 0, 1, 0]),
+        (pdt_optax.criteria.magnitude_bounds(lower=3), [0, 0, 1, 1, 1, 0, 0, 0, 1]),
         (
-            pdt_optax.all_of(pdt_optax.final_sign(), pdt_optax.magnitude_bounds(upper=1)),
+            pdt_optax.criteria.magnitude_bounds(upper=lambda tau: tau / 3),
             [1, 0, 0, 0, 0, 0, 1, 0, 0],
         ),
-        (pdt_optax.all_of("reference", "bounded"), [1, 1, 1, 0, 0, 0, 0, 0, 0]),
+        (pdt_optax.criteria.accept_all(), [1] * 9),
+        (
+            pdt_optax.criteria.all_of(
+                pdt_optax.criteria.final_sign(), pdt_optax.criteria.magnitude_bounds(upper=1)
+            ),
+            [1, 0, 0, 0, 0, 0, 1, 0, 0],
+        ),
+        (pdt_optax.criteria.all_of("reference", "bounded"), [1, 1, 1, 0, 0, 0, 0, 0, 0]),
     ],
 )
 def test_building_blocks(criterion, expected):
@@ -57,13 +61,17 @@ def test_building_blocks(criterion, expected):
 
 def test_presets_are_combinations_of_their_equations():
     """Eq. 8 lies between Eq. 6 reversed and the optimizer's own distance."""
-    straight = pdt_optax.all_of(pdt_optax.path_sign(), pdt_optax.magnitude_bounds(1.0))
-    either = _criteria.resolve("paper")[0](PROPOSAL) | _criteria.resolve("bounded")[0](PROPOSAL)
+    straight = pdt_optax.criteria.all_of(
+        pdt_optax.criteria.path_sign(), pdt_optax.criteria.magnitude_bounds(1.0)
+    )
+    either = pdt_optax.criteria.resolve("paper")[0](PROPOSAL) | pdt_optax.criteria.resolve(
+        "bounded"
+    )[0](PROPOSAL)
     np.testing.assert_array_equal(either, straight(PROPOSAL))
 
 
 def test_random_mask():
-    criterion = pdt_optax.random_mask(0.3, jax.random.key(1))
+    criterion = pdt_optax.criteria.random_mask(0.3, jax.random.key(1))
     shape = (200, 200)
     proposal = PROPOSAL._replace(move=jnp.ones(shape), path=(jnp.ones(shape),))
     mask = criterion(proposal)

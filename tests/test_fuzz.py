@@ -18,12 +18,12 @@ import pdt_optax
 CASES = 256
 LONG = "PDT_FUZZ" in os.environ
 EVERYTHING = {
-    "verify": pdt_optax.Verify(horizons=(2, 50), criteria=pdt_optax.accept_all()),
+    "verify": pdt_optax.Verify(horizons=(2, 50), criteria=pdt_optax.criteria.accept_all()),
     "adaptive": pdt_optax.Adaptive(),
     "rollback": True,
 }
 GROUPS = {"global": [slice(7)], "leaf": [slice(3), slice(3, 7)]}
-BLIND = {"criteria": pdt_optax.accept_all()}
+BLIND = {"criteria": pdt_optax.criteria.accept_all()}
 SHORT_CONFIGS = [
     ("float32", {"history": 3, "horizon": 50} | BLIND),
     ("bfloat16", {"history": 5} | EVERYTHING),
@@ -128,12 +128,12 @@ def test_hostile_histories(dtype, options):
 
 
 PREDICTORS = {
-    "full": pdt_optax.dmd(),
-    "threshold": pdt_optax.dmd(0),
-    "two": pdt_optax.dmd(2, exact=False),
-    "energy": pdt_optax.dmd(0.9),
-    "affine": pdt_optax.affine_dmd(),
-    "affine, threshold": pdt_optax.affine_dmd(0, exact=False),
+    "full": pdt_optax.predictors.dmd(),
+    "threshold": pdt_optax.predictors.dmd(0),
+    "two": pdt_optax.predictors.dmd(2, exact=False),
+    "energy": pdt_optax.predictors.dmd(0.9),
+    "affine": pdt_optax.predictors.affine_dmd(),
+    "affine, threshold": pdt_optax.predictors.affine_dmd(0, exact=False),
 }
 
 
@@ -162,7 +162,7 @@ def test_hostile_gram_matrices(dtype, history):
     with jax.enable_x64(dtype == "float64"):
 
         def fit(matrix):
-            gram = pdt_optax.Gram(matrix, jnp.asarray(7, dtype))
+            gram = pdt_optax.predictors.Gram(matrix, jnp.asarray(7, dtype))
             return {name: predictor(gram, 50) for name, predictor in predictors.items()}
 
         predictors = PREDICTORS if LONG else {"full": PREDICTORS["full"]}

@@ -24,12 +24,12 @@ import pdt_optax
 )
 def test_toy_of_the_paper(kappa, steps, expected):
     """``L = (1 + u^2) v^2 / 2`` from (1, 0.01), P the u-axis (Fig. 1 of the paper)."""
-    tx = pdt_optax.ire(
+    tx = pdt_optax.ire.ire(
         optax.sgd(1.0),
         kappa,
         gamma=0.5,
         warmup_steps=0,
-        curvature_fn=pdt_optax.given_curvature(),
+        curvature_fn=pdt_optax.ire.given_curvature(),
     )
 
     def step(carry, _):
@@ -87,10 +87,10 @@ def steps_to(excess, part):
 
 
 def enhanced(curvature_of=lambda c: c, num_chunks=16, kappa=4.0):
-    curvature = pdt_optax.gauss_newton(
+    curvature = pdt_optax.ire.gauss_newton(
         lambda params, inputs: inputs @ params, jax.random.key(3), num_chunks=num_chunks
     )
-    return lambda eta: pdt_optax.ire(
+    return lambda eta: pdt_optax.ire.ire(
         optax.sgd(eta), kappa, warmup_steps=0, curvature_fn=curvature_of(curvature)
     )
 

@@ -49,12 +49,12 @@ def loss(params):
 
 
 def fisher(**options):
-    return pdt_optax.sampled_label_fisher(apply_fn, jax.random.key(0), **options)
+    return pdt_optax.ire.sampled_label_fisher(apply_fn, jax.random.key(0), **options)
 
 
 def link(kappa=4.0, **options):
     options = {"warmup_steps": 2, "update_interval": 3, "curvature_fn": fisher()} | options
-    return pdt_optax.scale_by_ire(kappa, **options)
+    return pdt_optax.ire.scale_by_ire(kappa, **options)
 
 
 def train(tx, steps=8, params=None):
@@ -98,8 +98,8 @@ def test_mask_and_threshold_as_numpy_sorts_them(gamma, scope):
         "c": np.float32(1e-3),
     }
     params = jax.tree.map(jnp.ones_like, curvature)
-    tx = pdt_optax.scale_by_ire(
-        2.5, gamma=gamma, warmup_steps=0, scope=scope, curvature_fn=pdt_optax.given_curvature()
+    tx = pdt_optax.ire.scale_by_ire(
+        2.5, gamma=gamma, warmup_steps=0, scope=scope, curvature_fn=pdt_optax.ire.given_curvature()
     )
     updates, state = jax.jit(tx.update)(params, tx.init(params), params, curvature=curvature)
     leaves = [np.ravel(leaf) for leaf in curvature.values()]
@@ -139,13 +139,13 @@ def test_count_of_more_than_an_int32_holds():
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
 def test_a_degenerate_estimate_is_dropped(bad):
-    tx = pdt_optax.scale_by_ire(
+    tx = pdt_optax.ire.scale_by_ire(
         4.0,
         gamma=0.5,
         update_interval=1,
         warmup_steps=0,
         beta=0.5,
-        curvature_fn=pdt_optax.given_curvature(),
+        curvature_fn=pdt_optax.ire.given_curvature(),
     )
     params = jnp.ones(4)
     update = jax.jit(tx.update)
@@ -170,7 +170,7 @@ def test_fisher_is_the_gauss_newton_diagonal():
 
         @jax.jit
         def draw(key, num_chunks=num_chunks):
-            tx = pdt_optax.sampled_label_fisher(lambda w, x: x @ w, key, num_chunks=num_chunks)
+            tx = pdt_optax.ire.sampled_label_fisher(lambda w, x: x @ w, key, num_chunks=num_chunks)
             return tx.update(params, tx.init(params), params, inputs=INPUTS)[0]
 
         draws = np.asarray(jax.lax.map(draw, jax.random.split(jax.random.key(6), 2000)))
@@ -251,14 +251,14 @@ def test_multi_steps_counts_real_updates():
 
 def test_masked_and_own_mask_agree():
     curvature = jax.tree.map(jnp.abs, initial_params())
-    options = {"warmup_steps": 0, "curvature_fn": pdt_optax.given_curvature()}
+    options = {"warmup_steps": 0, "curvature_fn": pdt_optax.ire.given_curvature()}
     mask = {"kernel": True, "out": False}
     params = initial_params()
     results = []
     for tx in (
-        pdt_optax.scale_by_ire(4.0, mask=mask, **options),
-        pdt_optax.scale_by_ire(4.0, mask=lambda params: mask, **options),
-        optax.masked(pdt_optax.scale_by_ire(4.0, **options), mask, mask_compatible_extra_args=True),
+        pdt_optax.ire.scale_by_ire(4.0, mask=mask, **options),
+        pdt_optax.ire.scale_by_ire(4.0, mask=lambda params: mask, **options),
+        optax.masked(pdt_optax.ire.scale_by_ire(4.0, **options), mask, mask_compatible_extra_args=True),
     ):
         updates, state = jax.jit(tx.update)(params, tx.init(params), params, curvature=curvature)
         assert optax.tree.get(state, "flat_fraction") == pytest.approx(28 / 48)
@@ -269,18 +269,18 @@ def test_masked_and_own_mask_agree():
 
 def test_inject_hyperparams():
     static = ("gamma", "update_interval", "warmup_steps", "beta")
-    make = optax.inject_hyperparams(pdt_optax.scale_by_ire, static_args=static)
+    make = optax.inject_hyperparams(pdt_optax.ire.scale_by_ire, static_args=static)
     options = {"warmup_steps": 2, "update_interval": 3, "curvature_fn": fisher()}
     result, _ = train(optax.chain(optax.sgd(0.1), make(4.0, **options)))
     chex.assert_trees_all_close(result, train(optax.chain(optax.sgd(0.1), link()))[0], rtol=1e-6)
     with pytest.raises(ValueError, match=r"`gamma` must be a Python float.*static_args"):
-        train(optax.inject_hyperparams(pdt_optax.scale_by_ire)(4.0, **options))
+        train(optax.inject_hyperparams(pdt_optax.ire.scale_by_ire)(4.0, **options))
 
 
 def test_kappa_schedule():
     params = jnp.ones(2)
-    tx = pdt_optax.scale_by_ire(
-        lambda count: count / 2, gamma=0.5, warmup_steps=0, curvature_fn=pdt_optax.given_curvature()
+    tx = pdt_optax.ire.scale_by_ire(
+        lambda count: count / 2, gamma=0.5, warmup_steps=0, curvature_fn=pdt_optax.ire.given_curvature()
     )
     state, curvature = tx.init(params), jnp.array([1.0, 2.0])
     for expected in (1.0, 1.5, 2.0):
@@ -290,8 +290,8 @@ def test_kappa_schedule():
 
 def test_leaves_that_are_not_floating_point_pass_through():
     params = {"step": jnp.array(3), "weights": jnp.array([1.0, 2.0]), "nothing": None}
-    tx = pdt_optax.scale_by_ire(
-        1.0, gamma=0.5, warmup_steps=0, curvature_fn=pdt_optax.given_curvature()
+    tx = pdt_optax.ire.scale_by_ire(
+        1.0, gamma=0.5, warmup_steps=0, curvature_fn=pdt_optax.ire.given_curvature()
     )
     updates, _ = jax.jit(tx.update)(params, tx.init(params), params, curvature=params)
     assert updates["step"] == 3
@@ -301,7 +301,7 @@ def test_leaves_that_are_not_floating_point_pass_through():
 def test_signed_estimators_rank_by_absolute_value():
     """Hutchinson's estimate is exact for a diagonal Hessian."""
     scales = jnp.array([-10.0, 1.0, 5.0, -0.1])
-    tx = pdt_optax.scale_by_ire(
+    tx = pdt_optax.ire.scale_by_ire(
         1.0,
         gamma=0.5,
         warmup_steps=0,
@@ -373,8 +373,8 @@ def test_nnx_optimizer():
     def logits(params, inputs):
         return nnx.merge(graph, params)(inputs)
 
-    curvature = pdt_optax.sampled_label_fisher(logits, jax.random.key(0))
-    tx = pdt_optax.ire(optax.adam(1e-2), 4.0, warmup_steps=1, curvature_fn=curvature)
+    curvature = pdt_optax.ire.sampled_label_fisher(logits, jax.random.key(0))
+    tx = pdt_optax.ire.ire(optax.adam(1e-2), 4.0, warmup_steps=1, curvature_fn=curvature)
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
 
     @nnx.jit
@@ -403,7 +403,7 @@ def test_nnx_optimizer():
         ({"scope": "layer"}, "`scope` must be 'global', 'leaf', .* got 'layer'"),
         ({"kappa": jnp.float32(-2)}, "`kappa` must be a finite number .* got .*-2"),
         (
-            {"curvature_fn": pdt_optax.given_curvature},
+            {"curvature_fn": pdt_optax.ire.given_curvature},
             "`curvature_fn` must be an optax.GradientTransformation",
         ),
     ],
@@ -420,21 +420,21 @@ def test_arguments(options, message):
         (fisher(num_chunks=5), {"inputs": INPUTS}, "a multiple of `num_chunks`, 5; got 32"),
         (fisher(), {"inputs": INPUTS[:0]}, "`inputs` must be arrays .* not empty"),
         (
-            pdt_optax.sampled_label_fisher(
+            pdt_optax.ire.sampled_label_fisher(
                 lambda params, inputs: apply_fn(params, inputs)[:, :1], jax.random.key(0)
             ),
             {"inputs": INPUTS},
             "`apply_fn` must return logits of two or more classes",
         ),
         (
-            pdt_optax.gauss_newton(
+            pdt_optax.ire.gauss_newton(
                 lambda params, inputs: apply_fn(params, inputs)[:, 0], jax.random.key(0)
             ),
             {"inputs": INPUTS},
             r"`apply_fn` must return outputs of shape \(\.\.\., outputs\)",
         ),
-        (pdt_optax.given_curvature(), {}, "`curvature` must be passed"),
-        (pdt_optax.given_curvature(), {"curvature": [1]}, "`curvature` must have the tree"),
+        (pdt_optax.ire.given_curvature(), {}, "`curvature` must be passed"),
+        (pdt_optax.ire.given_curvature(), {"curvature": [1]}, "`curvature` must have the tree"),
     ],
 )
 def test_extra_arguments(tx, given, message):
@@ -445,7 +445,7 @@ def test_extra_arguments(tx, given, message):
 
 
 def test_more_coordinates_than_an_int32_counts():
-    given = pdt_optax.given_curvature()
+    given = pdt_optax.ire.given_curvature()
     tx = link(warmup_steps=0, update_interval=1, curvature_fn=given)
     params = [jax.ShapeDtypeStruct((2**16, 2**15), jnp.float32)] * 2
     state = jax.eval_shape(tx.init, params)
@@ -454,7 +454,7 @@ def test_more_coordinates_than_an_int32_counts():
 
 
 def test_estimates_of_zero_leave_the_average_alone():
-    given = pdt_optax.given_curvature()
+    given = pdt_optax.ire.given_curvature()
     tx = link(warmup_steps=0, update_interval=1, beta=0.5, curvature_fn=given)
     params = jnp.ones(2)
     _, state = tx.update(params, tx.init(params), params, curvature=jnp.array([1.0, 2.0]))
@@ -464,7 +464,7 @@ def test_estimates_of_zero_leave_the_average_alone():
 
 def test_map_params_with_a_mask():
     params = {"a": jnp.ones(2), "b": jnp.ones(3)}
-    tx = link(curvature_fn=pdt_optax.given_curvature(), mask={"a": True, "b": False})
+    tx = link(curvature_fn=pdt_optax.ire.given_curvature(), mask={"a": True, "b": False})
     state = optax.tree.map_params(tx, lambda leaf: leaf + 1, tx.init(params))
     assert state.flat["b"].shape == (3,)
 
@@ -482,7 +482,7 @@ def test_wrong_parameters():
         link().update(jnp.ones(()), link().init(jnp.ones(2)), jnp.ones(2))
     with pytest.raises(ValueError, match="`params` must be passed to `update`"):
         link().update(jnp.ones(2), link().init(jnp.ones(2)))
-    tx = link(curvature_fn=pdt_optax.given_curvature())
+    tx = link(curvature_fn=pdt_optax.ire.given_curvature())
     state = tx.init(jnp.ones(2))
     with pytest.raises(ValueError, match=r"`curvature` must have the shapes .* got \(3,\)"):
         tx.update(jnp.ones(2), state, jnp.ones(2), curvature=jnp.ones(3))

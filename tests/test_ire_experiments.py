@@ -145,8 +145,8 @@ def test_flatness_of_a_quadratic():
 )
 def test_masks_of_the_controls(name, share):
     """The part of the flatter and of the sharper half of the coordinates that is enlarged."""
-    tx = pdt_optax.scale_by_ire(
-        1.0, gamma=0.5, warmup_steps=0, curvature_fn=MASKS[name](pdt_optax.given_curvature())
+    tx = pdt_optax.ire.scale_by_ire(
+        1.0, gamma=0.5, warmup_steps=0, curvature_fn=MASKS[name](pdt_optax.ire.given_curvature())
     )
     params, curvature = jnp.zeros(1000), jnp.arange(1.0, 1001.0)
     updates, _ = tx.update(jnp.ones(1000), tx.init(params), params, curvature=curvature)

@@ -42,8 +42,8 @@ def apply_gathered(params, inputs):
 
 
 def make_tx(apply_fn):
-    fisher = pdt_optax.sampled_label_fisher(apply_fn, jax.random.key(0))
-    ire = pdt_optax.scale_by_ire(4.0, update_interval=3, warmup_steps=1, curvature_fn=fisher)
+    fisher = pdt_optax.ire.sampled_label_fisher(apply_fn, jax.random.key(0))
+    ire = pdt_optax.ire.scale_by_ire(4.0, update_interval=3, warmup_steps=1, curvature_fn=fisher)
     return optax.chain(optax.adamw(0.02), ire)
 
 
@@ -82,7 +82,7 @@ def test_sharded_equals_unsharded(layout, axis_type):
     apply = apply_gathered if axis_type is AxisType.Explicit else apply_fn
     with jax.set_mesh(mesh):
         tx = make_tx(apply)
-        state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
+        state = jax.jit(tx.init, out_shardings=pdt_optax.state.state_shardings(tx, params))(params)
         sharded, state = train(apply, params, state, *batch)
 
     expected, expected_state = on_one_device()

@@ -1,5 +1,7 @@
 """Where a coordinate jumps, the optimizer's momentum becomes zero."""
 
+from typing import Any, NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,8 @@ from jax.sharding import AxisType, NamedSharding
 import numpy as np
 import optax
 import pytest
+from ring import anchor
+from transforms import extrapolating, verifying
 
 import pdt_optax
 
@@ -34,15 +38,18 @@ def gradient(params):
 
 
 def left_half(proposal):
-    """Of the first leaf the first two jump, of the second the last."""
-    chosen = {0: jnp.array([True, True, False]), 1: jnp.array([[False], [True]])}
-    return chosen[proposal.leaf]
+    """Of the first leaf the first two jump, of the second, in the next row, the last."""
+    assert proposal.move.shape == (2, 128)
+    return jnp.zeros(proposal.move.shape, bool).at[0, :2].set(True).at[1, 1].set(True)
 
 
-def link(optimizer=None, **options):
+def link(**options):
     settings = {"history": 3, "start": 4, "interval": 0, "horizon": 2, "predictor": "linear"}
-    settings |= {"criteria": left_half} | options
-    return pdt_optax.pdt(EVERY, **settings, optimizer=optimizer)
+    return extrapolating(EVERY, **settings | {"criteria": left_half} | options)
+
+
+def resetting_link(optimizer, **options):
+    return pdt_optax.reset_momentum(optimizer, link(**options))
 
 
 def run(tx, steps):
@@ -59,7 +66,7 @@ def floats_only(optimizer):
     return optax.masked(optimizer, {"a": True, "b": True, "n": False})
 
 
-OPTIMIZERS = {
+WITH_MOMENTUM = {
     "nesterov": floats_only(optax.sgd(0.05, momentum=0.9, nesterov=True)),
     "adamw in float16": floats_only(optax.adamw(0.05, mu_dtype=jnp.float16)),
     "lion, clipped": floats_only(optax.chain(optax.clip(1.0), optax.lion(0.01))),
@@ -94,11 +101,11 @@ def rest(state):
     return {p: leaf for p, leaf in by_path(state).items() if "/mu/" not in p and "/trace/" not in p}
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", WITH_MOMENTUM)
 def test_as_the_chain_but_for_the_momentum_of_what_jumped(name):
-    optimizer = OPTIMIZERS[name]
+    optimizer = WITH_MOMENTUM[name]
     expected, chained = run(optax.chain(optimizer, link()), JUMP)
-    actual, resetting = run(link(optimizer), JUMP)
+    actual, resetting = run(resetting_link(optimizer), JUMP)
     chex.assert_trees_all_equal(actual, expected)
     chex.assert_trees_all_equal(resetting[-2], chained[-2])
     chex.assert_trees_all_equal_structs(resetting[-1], chained[-1])
@@ -113,7 +120,8 @@ def test_as_the_chain_but_for_the_momentum_of_what_jumped(name):
 
 def test_heavy_ball_goes_on_without_what_it_forgot():
     """Against NumPy in float64."""
-    tx = link(floats_only(optax.sgd(0.05, momentum=0.9)), predictor="last_increment")
+    optimizer = floats_only(optax.sgd(0.05, momentum=0.9))
+    tx = resetting_link(optimizer, predictor="last_increment")
     params, _ = run(tx, JUMP + 1)
     curvature, jumps = np.array([1.0, 2, 3, 4, 0.5]), np.array([1, 1, 0, 0, 1], bool)
     weights, trace = np.array([1.0, 2, 3, 2, 2]), np.zeros(5)
@@ -133,14 +141,13 @@ def test_heavy_ball_goes_on_without_what_it_forgot():
 @pytest.mark.parametrize("kind", ["refused", "verified without gain", "nothing chosen"])
 def test_without_a_jump_it_is_the_optimizer_bit_for_bit(kind):
     optimizer = floats_only(optax.adam(0.05))
-    options = {
-        "refused": {"criteria": lambda proposal: jnp.zeros_like(proposal.move, bool)},
-        "verified without gain": {"verify": pdt_optax.Verify((50,), ("linear",))},
-        "nothing chosen": {"start": 100},
-    }[kind]
-    if kind == "verified without gain":
-        options |= {"criteria": "paper", "predictor": "dmd", "horizon": 5}
-    params, states = run(link(optimizer, **options), 12)
+    verified = {"history": 3, "start": 4, "horizons": (50,), "predictors": ("linear",)}
+    jumps = {
+        "refused": lambda: link(criteria=lambda proposal: jnp.zeros_like(proposal.move, bool)),
+        "verified without gain": lambda: verifying(EVERY, **verified),
+        "nothing chosen": lambda: link(start=100),
+    }[kind]()
+    params, states = run(pdt_optax.reset_momentum(optimizer, jumps), 12)
     expected, alone = run(optax.with_extra_args_support(optimizer), 12)
     chex.assert_trees_all_equal(params, expected)
     chex.assert_trees_all_equal(states[-1][0], alone[-1])
@@ -155,18 +162,65 @@ def test_without_a_jump_it_is_the_optimizer_bit_for_bit(kind):
     ],
 )
 def test_bad_optimizers(optimizer, message):
+    params = {"a": jnp.ones(3), "b": jnp.ones(2)}
     with pytest.raises(ValueError, match=message):
-        pdt_optax.pdt(1, optimizer=optimizer).init({"a": jnp.ones(3), "b": jnp.ones(2)})
+        pdt_optax.reset_momentum(optimizer, pdt_optax.pdt(1)).init(params)
+
+
+class OwnState(NamedTuple):
+    m: Any
+
+
+def own_momentum():
+    """A link of a chain as users write it."""
+
+    def update(updates, state, params=None):
+        del params
+        m = jax.tree.map(lambda old, new: 0.9 * old + new, state.m, updates)
+        return m, OwnState(m)
+
+    return optax.GradientTransformation(
+        lambda params: OwnState(jax.tree.map(jnp.zeros_like, params)), update
+    )
+
+
+def test_a_second_momentum_that_would_be_kept():
+    optimizer = optax.chain(own_momentum(), optax.sgd(0.1, momentum=0.9))
+    tx = pdt_optax.reset_momentum(optimizer, pdt_optax.pdt(1))
+    message = r"`optimizer` must hold nothing like the parameters beside .*\.m\['a'\], which may be"
+    with pytest.raises(ValueError, match=message):
+        tx.init({"a": jnp.ones(3)})
+
+
+@pytest.mark.parametrize(
+    "other", [optax.identity(), optax.chain(pdt_optax.pdt(1), pdt_optax.pdt(2))]
+)
+def test_a_link_that_is_not_one_of_pdt(other):
+    tx = pdt_optax.reset_momentum(optax.adam(0.1), other)
+    with pytest.raises(ValueError, match=r"`link` must hold exactly one PDTState, got [02]"):
+        tx.init(jnp.ones(3))
+    with pytest.raises(ValueError, match=r"`link` must be an optax\.GradientTransfor.* got None"):
+        pdt_optax.reset_momentum(optax.adam(0.1), None)
+
+
+def test_what_is_known_to_be_no_momentum_is_kept():
+    """Second moments, accumulated gradients, and a step's count."""
+    for optimizer in (optax.amsgrad(0.1), optax.MultiSteps(optax.adam(0.1), 2)):
+        optimizer = optax.GradientTransformation(optimizer.init, optimizer.update)
+        pdt_optax.reset_momentum(optimizer, pdt_optax.pdt(1)).init({"a": jnp.ones(3)})
 
 
 def test_the_state_lies_where_the_parameters_lie():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, jax.P("x"))
-    params = {"w": jax.device_put(jnp.ones(16), sharding)}
-    tx = pdt_optax.pdt(1, history=3, start=3, interval=0, optimizer=optax.adam(0.1))
-    state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
+    params = {"w": jax.device_put(jnp.ones(2**17), sharding), "b": jnp.ones(16)}
+    params["b"] = jax.device_put(params["b"], sharding)
+    tx = pdt_optax.reset_momentum(optax.adam(0.1), extrapolating(1, history=3, start=3, interval=0))
+    shardings = pdt_optax.state.state_shardings(tx, params)
+    state = jax.jit(tx.init, out_shardings=shardings)(params)
     update = jax.jit(tx.update, out_shardings=(None, jax.tree.map(lambda x: x.sharding, state)))
     for _ in range(5):
         _, state = update(params, state, params)
     assert pdt_optax.metrics(state).predictions == 3
-    assert state[0][0].mu["w"].sharding == state[1].anchor["w"].sharding == sharding
+    assert state[0][0].mu["w"].sharding == anchor(state[1], params)["w"].sharding == sharding
+    assert state[0][0].mu["b"].sharding == sharding

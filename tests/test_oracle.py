@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,12 @@ import optax
 import oracle
 import pydmd
 import pytest
-from ring import in_time
+from ring import anchor, in_time
 from sklearn.datasets import load_digits
+from transforms import ACCEPT_ALL, extrapolating
 
 import pdt_optax
+from pdt_optax import _layout
 
 EPOCHS, BATCH_SIZE = 16, 64
 HISTORY, HORIZON = 5, 5
@@ -33,11 +36,11 @@ LABELS = {
 SCOPES = {"global": "global", "leaf": "leaf", "labels": LABELS}
 LEAF_GROUPS = {"global": (0, 0, 0, 0), "leaf": (0, 1, 2, 3), "labels": (0, 1, 0, 1)}
 PREDICTORS = {
-    "dmd": pdt_optax.dmd,
-    "affine_dmd": pdt_optax.affine_dmd,
-    "linear": pdt_optax.linear,
-    "last_increment": pdt_optax.last_increment,
-    "average": pdt_optax.average,
+    "dmd": pdt_optax.predictors.dmd,
+    "affine_dmd": pdt_optax.predictors.affine_dmd,
+    "linear": pdt_optax.predictors.linear,
+    "last_increment": pdt_optax.predictors.last_increment,
+    "average": pdt_optax.predictors.average,
 }
 
 by_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -127,9 +130,14 @@ class Period(NamedTuple):
     metrics: pdt_optax.Metrics
 
     @property
+    def newest(self) -> np.ndarray:
+        """w(t-1) as the state holds it."""
+        return flat(anchor(self.before, self.params))
+
+    @property
     def moved(self) -> np.ndarray:
         """w_opt(t) - w(t-1)."""
-        return flat(jax.tree.map(np.add, self.params, self.inner)) - flat(self.before.anchor)
+        return flat(jax.tree.map(np.add, self.params, self.inner)) - self.newest
 
     @property
     def merged(self) -> np.ndarray:
@@ -139,7 +147,7 @@ class Period(NamedTuple):
     @property
     def displacement(self) -> np.ndarray:
         """w(t) - w(t-1)."""
-        return self.merged - flat(self.before.anchor)
+        return self.merged - self.newest
 
     @property
     def mask(self) -> np.ndarray:
@@ -155,11 +163,11 @@ def keep_updates() -> optax.GradientTransformation:
 
 
 @functools.cache
-def train(dtype: str, preset: str) -> tuple[Period, ...]:
+def train(dtype: str, preset: str, largest_small: int = 2**16) -> tuple[Period, ...]:
     """Trains the network with the transformation chained to SGD with momentum."""
-    with precision(dtype):
+    with precision(dtype), mock.patch.object(_layout, "LARGEST_SMALL", largest_small):
         data = batches(dtype)
-        pdt = pdt_optax.pdt(snapshot_every=len(data), criteria=preset)
+        pdt = extrapolating(len(data), criteria=preset)
         tx = optax.chain(optax.sgd(0.05, momentum=0.9), keep_updates(), pdt)
 
         @jax.jit
@@ -196,13 +204,12 @@ def event_update(dtype: str, predictor: str, svd_rank: float, scope: str) -> Any
     """A compiled update with the criterion still to be chosen."""
 
     def update(choice, updates, state, params):
-        criteria = [pdt_optax.all_of(preset) for preset in oracle.PRESETS]
-        criteria.append(pdt_optax.accept_all())
-        tx = pdt_optax.pdt(
-            snapshot_every=len(batches(dtype)),
+        criteria = [pdt_optax.criteria.all_of(preset) for preset in oracle.PRESETS]
+        criteria.append(ACCEPT_ALL)
+        tx = extrapolating(
+            len(batches(dtype)),
             criteria=lambda proposal: jnp.stack([f(proposal) for f in criteria])[choice],
-            predictor=predictor,
-            svd_rank=svd_rank,
+            predictor=PREDICTORS[predictor](*[svd_rank] * predictor.endswith("dmd")),
             scope=SCOPES[scope],
         )
         state = tx.init(params)._replace(**state)
@@ -221,7 +228,7 @@ def repeat_events(
     with precision(dtype):
         update = event_update(dtype, predictor, svd_rank, scope)
         for event in events(dtype):
-            fields = ("pdt_count", "snapshots_taken", "anchor", "increments")
+            fields = ("pdt_count", "history")
             state = {field: getattr(event.before, field) for field in fields}
             outer, after, metrics = to_numpy(update(choice, event.inner, state, event.params))
             repeated.append(event._replace(outer=outer, after=after, metrics=metrics))
@@ -337,10 +344,10 @@ def compiled(predictor: str, **options: Any) -> Any:
 
 def gram_path(event: Period, predictor: Any, dtype: str) -> np.ndarray:
     """The path of a predictor, from a Gram matrix in the given dtype."""
-    trees = (*in_time(event.before), event.before.anchor)
+    trees = (*in_time(event.before, event.params), anchor(event.before, event.params))
     basis = np.stack([flat(tree) for tree in trees], axis=1).astype(dtype)
     with precision(dtype):
-        gram = pdt_optax.Gram(matrix=jnp.asarray(basis.T @ basis), size=len(basis))
+        gram = pdt_optax.predictors.Gram(matrix=jnp.asarray(basis.T @ basis), size=len(basis))
         coefficients = np.asarray(predictor(gram, HORIZON), np.float64)
     return coefficients @ basis.T.astype(np.float64)
 
@@ -475,9 +482,9 @@ def test_training_without_event_is_bit_identical_to_the_optimizer(dtype, preset)
 def test_training_keeps_the_merged_weights_in_the_history(dtype, preset):
     eps = np.finfo(dtype).eps
     for period in train(dtype, preset)[HISTORY - 1 :]:
-        snapshot = flat(period.before.anchor)
+        snapshot = period.newest
         np.testing.assert_array_equal(snapshot, period.snapshots[:, -1])
-        for j, increment in enumerate(reversed(in_time(period.before)), start=2):
+        for j, increment in enumerate(reversed(in_time(period.before, period.params)), start=2):
             snapshot = snapshot - flat(increment)
             np.testing.assert_allclose(snapshot, period.snapshots[:, -j], atol=4 * eps)
 
@@ -503,9 +510,13 @@ def test_training_reports_the_error_of_the_first_predicted_step(dtype):
         assert actual == pytest.approx(expected, abs=PREDICTION_TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("largest_small", [2**16, 320, 0])
 @by_preset
-def test_replay_of_a_whole_run(preset):
-    periods = train("float64", preset)
+def test_replay_of_a_whole_run(preset, largest_small):
+    """Of leaves that lie end to end, the largest by itself, and each by itself."""
+    periods = train("float64", preset, largest_small)
+    alone = len(jax.tree.leaves(periods[0].after.history.anchor))
+    assert alone == {2**16: 0, 320: 1, 0: 4}[largest_small]
     run = oracle.Run(periods[0].snapshots[:, -1], preset=preset)
     for period in periods:
         before = run.weights[-1]
@@ -557,7 +568,7 @@ def test_toy_follows_the_oracle(preset):
 def toy_trajectory(**options: Any) -> list[np.ndarray]:
     """Weights of PDT on gradient descent until the toy loss is at most 0.1."""
     with precision("float64"):
-        tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(snapshot_every=1, **options))
+        tx = optax.chain(optax.sgd(0.01), extrapolating(1, **options))
         update = jax.jit(tx.update)
         params = jnp.asarray(oracle.TOY_START)
         state = tx.init(params)
@@ -597,6 +608,6 @@ def test_linearly_dependent_snapshots_are_continued_exactly(dimension):
     snapshots = states[:, :HISTORY]
     basis = np.column_stack([np.diff(snapshots, axis=1), snapshots[:, -1]])
     with precision("float64"):
-        gram = pdt_optax.Gram(matrix=jnp.asarray(basis.T @ basis), size=len(basis))
+        gram = pdt_optax.predictors.Gram(matrix=jnp.asarray(basis.T @ basis), size=len(basis))
         coefficients = np.asarray(compiled("dmd")(gram, HORIZON))
     np.testing.assert_allclose(coefficients @ basis.T, continuation(states), atol=1e-6)

@@ -1,6 +1,5 @@
 """The transform: when it acts, what it leaves alone, what it never lets through."""
 
-import functools
 import subprocess
 import sys
 
@@ -10,22 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ring import in_time
+from ring import anchor, in_time
+from transforms import ACCEPT_ALL, OPTIMIZERS, extrapolating
 
 import pdt_optax
-
-OPTIMIZERS = {
-    "sgd": optax.sgd(0.1),
-    "momentum": optax.sgd(0.1, momentum=0.9),
-    "nesterov": optax.sgd(0.1, momentum=0.9, nesterov=True),
-    "adam": optax.adam(1e-2),
-    "adamw": optax.adamw(1e-2),
-    "rmsprop": optax.rmsprop(1e-2),
-    "adagrad": optax.adagrad(1e-2),
-    "lamb": optax.lamb(1e-2),
-    "lion": optax.lion(1e-3),
-    "muon": optax.contrib.muon(1e-2),
-}
+from pdt_optax import _layout
 
 
 def reject_all(proposal):
@@ -94,14 +82,14 @@ def test_defaults_make_23_predictions_in_50_epochs():
     ],
 )
 def test_schedule(options, periods):
-    tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(1, **options))
+    tx = optax.chain(optax.sgd(0.01), extrapolating(1, **options))
     _, states = train(tx, 12)
     assert prediction_periods(states) == periods
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_bit_identical_to_the_optimizer_where_all_is_rejected(name):
-    tx = optax.chain(OPTIMIZERS[name], pdt_optax.pdt(3, criteria=reject_all, interval=0))
+    tx = optax.chain(OPTIMIZERS[name], extrapolating(3, criteria=reject_all, interval=0))
     params, states = train(tx, 200)
     expected, _ = train(OPTIMIZERS[name], 200)
     chex.assert_trees_all_equal(params, expected)
@@ -112,8 +100,9 @@ def test_bit_identical_to_the_optimizer_where_all_is_rejected(name):
 WHOLE_STEP = """
 import jax, optax, pdt_optax, test_pdt
 import jax.numpy as jnp
+from transforms import OPTIMIZERS, extrapolating
 
-names = list(test_pdt.OPTIMIZERS)
+names = list(OPTIMIZERS)
 inputs, targets = jax.random.normal(jax.random.key(1), (32, 20)), jnp.linspace(-1, 1, 8)
 weights = {"kernel": jax.random.normal(jax.random.key(0), (20, 8)) / 4, "scale": jnp.ones(8)}
 
@@ -122,7 +111,7 @@ def loss(weights):
   return jnp.mean((outputs - targets) ** 2)
 
 def train(*links):
-  each = optax.partition(test_pdt.OPTIMIZERS, {name: name for name in names})
+  each = optax.partition(OPTIMIZERS, {name: name for name in names})
   tx = optax.chain(each, *links)
   def step(carry, _):
     params, state = carry
@@ -133,7 +122,7 @@ def train(*links):
   return jax.jit(lambda c: jax.lax.scan(step, c, length=200))((params, tx.init(params)))[0]
 
 base, _ = train()
-ours, state = train(pdt_optax.pdt(3, criteria=test_pdt.reject_all, interval=0))
+ours, state = train(extrapolating(3, criteria=test_pdt.reject_all, interval=0))
 assert pdt_optax.metrics(state).predictions == 62
 for name in names:
   same = jax.tree.map(lambda a, b: bool((a == b).all()), base[name], ours[name])
@@ -165,7 +154,7 @@ def test_unusable_coefficients_leave_the_optimizer_bit_for_bit(bad):
     def predictor(gram, horizon):
         return jnp.full((horizon, gram.matrix.shape[-1]), bad, gram.matrix.dtype)
 
-    tx = pdt_optax.pdt(2, predictor=predictor, criteria=pdt_optax.accept_all(), interval=0)
+    tx = extrapolating(2, predictor=predictor, criteria=ACCEPT_ALL, interval=0)
     params, states = train(optax.chain(optax.adam(1e-2), tx), 40)
     expected, _ = train(optax.adam(1e-2), 40)
     chex.assert_trees_all_equal(params, expected)
@@ -179,7 +168,7 @@ def test_overflowing_coordinates_are_rejected_one_by_one():
     def predictor(gram, horizon):
         return jnp.zeros((horizon, gram.matrix.shape[-1])).at[:, -1].set(2.0)
 
-    tx = pdt_optax.pdt(1, predictor=predictor, criteria=pdt_optax.accept_all(), interval=0)
+    tx = extrapolating(1, predictor=predictor, criteria=ACCEPT_ALL, interval=0)
     state = tx.init(params)
     update = jax.jit(tx.update)
     own = {"small": jnp.full(3, 0.5, jnp.float16), "large": jnp.full(3, 32, jnp.float16)}
@@ -195,7 +184,7 @@ def test_overflowing_coordinates_are_rejected_one_by_one():
 
 
 def test_a_coordinate_that_did_not_move_is_never_accepted():
-    tx = pdt_optax.pdt(1, criteria=pdt_optax.accept_all(), predictor="linear", interval=0)
+    tx = extrapolating(1, criteria=ACCEPT_ALL, predictor="linear", interval=0)
     params = jnp.arange(1.0, 7.0)
     state = tx.init(params)
     update = jax.jit(tx.update)
@@ -208,7 +197,7 @@ def test_a_coordinate_that_did_not_move_is_never_accepted():
 
 
 def test_an_optimizer_that_diverged_is_not_hidden():
-    tx = pdt_optax.pdt(1, criteria=pdt_optax.accept_all(), predictor="linear", interval=0)
+    tx = extrapolating(1, criteria=ACCEPT_ALL, predictor="linear", interval=0)
     params = jnp.arange(1.0, 4.0)
     state = tx.init(params)
     update = jax.jit(tx.update)
@@ -223,7 +212,7 @@ def test_an_optimizer_that_diverged_is_not_hidden():
 
 
 def test_nothing_is_accepted_once_a_snapshot_is_not_finite():
-    tx = pdt_optax.pdt(1, criteria=pdt_optax.accept_all(), interval=0)
+    tx = extrapolating(1, criteria=ACCEPT_ALL, interval=0)
     params = jnp.arange(1.0, 4.0)
     state = tx.init(params)
     update = jax.jit(tx.update)
@@ -261,7 +250,7 @@ def test_mixed_dtypes_and_leaves_that_are_not_floating_point():
         "key": jax.random.key(1),
         "nothing": None,
     }
-    tx = pdt_optax.pdt(1, predictor="linear", criteria=pdt_optax.accept_all(), interval=0)
+    tx = extrapolating(1, predictor="linear", criteria=ACCEPT_ALL, interval=0)
     state = tx.init(params)
     for _ in range(5):
         result, state = jax.jit(tx.update)(updates, state, params)
@@ -278,7 +267,7 @@ def test_mixed_dtypes_and_leaves_that_are_not_floating_point():
 def test_empty_leaves_and_python_scalars():
     params = {"empty": jnp.zeros((0, 3)), "scalar": 1.0, "weights": jnp.ones(4)}
     updates = {"empty": jnp.zeros((0, 3)), "scalar": 0.1, "weights": jnp.full(4, 0.1)}
-    tx = pdt_optax.pdt(1, predictor="linear", criteria=pdt_optax.accept_all(), scope="leaf")
+    tx = extrapolating(1, predictor="linear", criteria=ACCEPT_ALL, scope="leaf")
     state = tx.init(params)
     for _ in range(5):
         result, state = jax.jit(tx.update)(updates, state, params)
@@ -295,8 +284,14 @@ def test_without_floating_point_leaves_nothing_happens():
     assert updates == {"step": 1}
 
 
-def test_history_holds_the_merged_weights():
-    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(3, interval=0, history=4))
+# All leaves end to end, the largest by itself, each by itself.
+LAYOUTS = pytest.mark.parametrize("largest_small", [2**16, 8, 0])
+
+
+@LAYOUTS
+def test_history_holds_the_merged_weights(monkeypatch, largest_small):
+    monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
+    tx = optax.chain(optax.sgd(0.1), extrapolating(3, interval=0, history=4))
     params = initial_params()
     state = tx.init(params)
     update = jax.jit(tx.update)
@@ -306,48 +301,47 @@ def test_history_holds_the_merged_weights():
         params = optax.apply_updates(params, updates)
         if step % 3 == 0:
             snapshots.append(params)
-    anchor, increments = state[-1].anchor, in_time(state[-1])
-    chex.assert_trees_all_equal(anchor, snapshots[-1])
+    increments = in_time(state[-1], params)
+    chex.assert_trees_all_equal(anchor(state[-1], params), snapshots[-1])
     assert len(increments) == 3
     for increment, old, new in zip(increments, snapshots[-4:], snapshots[-3:], strict=False):
         chex.assert_trees_all_equal(increment, jax.tree.map(jnp.subtract, new, old))
     assert pdt_optax.metrics(state).snapshots == 4
 
 
-def test_history_dtype():
-    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(2, history_dtype="bfloat16"))
+@LAYOUTS
+def test_history_dtype(monkeypatch, largest_small):
+    monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
+    tx = optax.chain(optax.sgd(0.1), extrapolating(2, history_dtype="bfloat16"))
     params, states = train(tx, 20)
     state = states[-1][-1]
-    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(state.increments))
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.anchor))
-    chex.assert_trees_all_equal(state.anchor, params)
+    newest, increments = anchor(state, params), in_time(state, params)
+    assert len(jax.tree.leaves(increments)) == 4 * len(jax.tree.leaves(params))
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(increments))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(newest))
+    chex.assert_trees_all_equal(newest, params)
     assert pdt_optax.metrics(states[-1]).mask_ratio > 0
 
 
 def test_state_never_changes_its_type():
-    tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(2, interval=0))
+    """Then a step is compiled once; test_citizen counts it in 1000 steps."""
+    tx = optax.chain(optax.sgd(0.1), extrapolating(2, interval=0))
     params = initial_params()
-    before = tx.init(params)
-    traces = []
+    state = tx.init(params)
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state):
-        traces.append(1)
         updates, state = tx.update(gradient(params), state, params)
         return optax.apply_updates(params, updates), state
 
-    expected = jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), before)
-    state = before
-    for _ in range(30):
-        params, state = step(params, state)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state) == expected
-    assert not any(x.weak_type for x in jax.tree.leaves(state))
-    assert len(traces) == 1
+    after = jax.eval_shape(step, params, state)
+    expected = jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), (params, state))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), after) == expected
+    assert not any(x.weak_type for x in jax.tree.leaves(after))
 
 
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 def test_init_on_shapes_agrees_with_init_on_arrays(scope):
-    tx = pdt_optax.pdt(2, scope=scope)
+    tx = extrapolating(2, scope=scope)
     params = initial_params()
     abstract = jax.eval_shape(tx.init, params)
     chex.assert_trees_all_equal_shapes_and_dtypes(tx.init(jax.eval_shape(lambda: params)), abstract)
@@ -358,8 +352,8 @@ def test_groups_do_not_see_each_other():
     """A leaf of its own group gets what it would get alone."""
     labels = {"dense": "a", "scale": "b"}
     options = {"criteria": "bounded", "history": 4}
-    both = pdt_optax.pdt(1, scope=labels, **options)
-    alone = pdt_optax.pdt(1, **options)
+    both = extrapolating(1, scope=labels, **options)
+    alone = extrapolating(1, **options)
     params = initial_params()
     state, alone_state = both.init(params), alone.init(params["scale"])
     update, update_alone = jax.jit(both.update), jax.jit(alone.update)
@@ -375,7 +369,7 @@ def test_groups_do_not_see_each_other():
 def test_scope_as_function_equals_labels_and_leaf_equals_distinct_labels():
     labels = {"dense": {"kernel": "a", "bias": "b"}, "scale": "c"}
     results = [
-        train(optax.chain(optax.sgd(0.1), pdt_optax.pdt(2, scope=scope, interval=0)), 20)[0]
+        train(optax.chain(optax.sgd(0.1), extrapolating(2, scope=scope, interval=0)), 20)[0]
         for scope in ("leaf", labels, lambda params: labels)
     ]
     chex.assert_trees_all_equal(*results)
@@ -383,7 +377,7 @@ def test_scope_as_function_equals_labels_and_leaf_equals_distinct_labels():
 
 def test_coefficients_of_a_frozen_group_are_finite():
     params = {"frozen": jnp.ones(5), "moving": jnp.ones(5)}
-    tx = pdt_optax.pdt(1, scope="leaf", interval=0)
+    tx = extrapolating(1, scope="leaf", interval=0)
     state = tx.init(params)
     update = jax.jit(tx.update)
     for step in range(9):
@@ -398,7 +392,7 @@ def test_coefficients_of_a_frozen_group_are_finite():
 
 def test_metrics_in_any_optax_state_and_under_jit():
     params = initial_params()
-    inner = optax.chain(optax.adam(1e-2), pdt_optax.pdt(1, scope="leaf", interval=0))
+    inner = optax.chain(optax.adam(1e-2), extrapolating(1, scope="leaf", interval=0))
     tx = optax.apply_if_finite(optax.named_chain(("a", inner)), 3)
     _, states = train(tx, 9, params)
     outside = pdt_optax.metrics(states[-1])
@@ -419,9 +413,7 @@ def test_metrics_in_any_optax_state_and_under_jit():
 
 
 def test_metrics_over_vmapped_seeds():
-    tx = optax.chain(
-        optax.sgd(0.1), pdt_optax.pdt(1, predictor="linear", criteria=pdt_optax.accept_all())
-    )
+    tx = optax.chain(optax.sgd(0.1), extrapolating(1, predictor="linear", criteria=ACCEPT_ALL))
 
     def run(scale):
         params = jax.tree.map(lambda p: p * scale, initial_params())
@@ -450,10 +442,12 @@ def test_metrics_without_or_with_several_states():
         pdt_optax.metrics(twice.init(params))
 
 
-def test_extra_arguments_are_ignored():
+@pytest.mark.parametrize("value", [1.0, np.ones((2, 3)), {"loss": 1.0}, "nothing"])
+def test_extra_arguments_are_ignored(value):
+    """A `value` too, of whatever shape, where no scheduler uses it."""
     tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(2))
     params = jnp.ones(3)
-    updates, _ = tx.update(jnp.ones(3), tx.init(params), params, value=1.0, unknown="x")
+    updates, _ = tx.update(jnp.ones(3), tx.init(params), params, value=value, unknown="x")
     np.testing.assert_array_equal(updates, np.full(3, -0.1, np.float32))
 
 
@@ -461,18 +455,64 @@ def test_extra_arguments_are_ignored():
 @pytest.mark.parametrize("predictor", ["dmd", "affine_dmd", "linear", "last_increment", "average"])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 def test_no_silent_dtype_promotion(predictor, criteria, dtype):
-    tx = pdt_optax.pdt(1, history=3, start=3, predictor=predictor, criteria=criteria)
+    tx = extrapolating(1, history=3, start=3, predictor=predictor, criteria=criteria)
     params = {"a": jnp.arange(1, 5, dtype=dtype), "b": jnp.ones((2, 2), dtype)}
     updates = jax.tree.map(lambda p: p / 16, params)
     with jax.numpy_dtype_promotion("strict"):
         state = tx.init(params)
-        update = jax.jit(tx.update)
-        for _ in range(4):
-            updates, state = update(updates, state, params)
-    assert pdt_optax.metrics(state).predictions == 1
+        after = jax.eval_shape(tx.update, updates, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, (updates, state))
 
 
-@pytest.mark.parametrize("criteria", ["paper", pdt_optax.accept_all()])
+@LAYOUTS
+def test_leaves_end_to_end_and_by_themselves_go_the_same_way(monkeypatch, largest_small):
+    """Two groups, one of which has leaves of both kinds where the largest lies by itself."""
+    options = {"scope": {"dense": "a", "scale": "b"}, "criteria": "bounded", "interval": 0}
+    with jax.enable_x64(True):
+        start = initial_params(jnp.float64)
+        expected, states = train(
+            optax.chain(optax.sgd(0.1), extrapolating(2, **options)), 30, start
+        )
+        monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
+        params, others = train(optax.chain(optax.sgd(0.1), extrapolating(2, **options)), 30, start)
+    alone = {2**16: 0, 8: 1, 0: 3}[largest_small]
+    assert len(jax.tree.leaves(others[-1][-1].history.anchor)) == alone
+    chex.assert_trees_all_close(params, expected, rtol=1e-6)
+    chex.assert_trees_all_close(
+        *(pdt_optax.metrics(run[-1]) for run in (states, others)), rtol=1e-5
+    )
+    assert pdt_optax.metrics(others[-1]).mask_ratio > 0
+
+
+def test_an_event_between_two_epochs_is_that_of_the_step():
+    with jax.enable_x64(True):
+        params = initial_params(jnp.float64)
+        options = {"criteria": "bounded", "interval": 0, "history": 4}
+        inside = optax.chain(optax.adam(1e-2), extrapolating(5, **options))
+        expected, states = train(inside, 60, params)
+        optimizer, link = optax.adam(1e-2), extrapolating(1, **options)
+        state, history = optimizer.init(params), link.init(params)
+        update = jax.jit(optimizer.update)
+        end_period = jax.jit(lambda params, state: pdt_optax.end_period(link, params, state))
+        for step in range(60):
+            updates, state = update(gradient(params), state, params)
+            params = optax.apply_updates(params, updates)
+            if step % 5 == 4:
+                params, history = end_period(params, history)
+        chex.assert_trees_all_close(params, expected, rtol=1e-9)
+        ours, theirs = pdt_optax.metrics(history), pdt_optax.metrics(states[-1])
+        chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
+        assert ours.predictions == 8
+        assert ours.mask_ratio > 0
+        for found, there in zip(
+            pdt_optax.dynamics.snapshots(history, params),
+            pdt_optax.dynamics.snapshots(states[-1], params),
+            strict=True,
+        ):
+            chex.assert_trees_all_close(found, there, rtol=1e-9)
+
+
+@pytest.mark.parametrize("criteria", ["paper", ACCEPT_ALL])
 def test_mask_ratios_of_large_and_small_leaves_count_what_left_the_optimizer(criteria):
     random = np.random.default_rng(0)
     params = {
@@ -481,7 +521,7 @@ def test_mask_ratios_of_large_and_small_leaves_count_what_left_the_optimizer(cri
     }
     params["still"] = np.zeros((256, 257), np.float32)
     rates = {name: random.uniform(0.1, 1.9, p.shape) for name, p in params.items()}
-    tx = pdt_optax.pdt(1, interval=0, criteria=criteria)
+    tx = extrapolating(1, interval=0, criteria=criteria)
     state, update = tx.init(params), jax.jit(tx.update)
     for _ in range(6):
         own = jax.tree.map(lambda rate, p: (-0.1 * rate * p).astype(np.float32), rates, params)

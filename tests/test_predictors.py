@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from transforms import extrapolating
 
 import pdt_optax
 
@@ -14,7 +15,7 @@ def history(snapshots):
     """Basis and Gram matrix of snapshots, one a row, computed in float64."""
     snapshots = np.asarray(snapshots, np.float64)
     basis = np.vstack([np.diff(snapshots, axis=0), snapshots[-1]])
-    gram = pdt_optax.Gram(
+    gram = pdt_optax.predictors.Gram(
         jnp.asarray(basis @ basis.T, jnp.float32), jnp.array(basis.shape[1], jnp.float32)
     )
     return basis, gram
@@ -39,7 +40,7 @@ def linear_system(eigenvalues, steps, size=30, offset=0.0):
 def test_dmd_continues_a_linear_system(svd_rank, exact):
     path = linear_system([0.97, 0.6], steps=12)
     snapshots = path[:3] if svd_rank == -1 else path[:5]
-    predictor = pdt_optax.dmd(svd_rank, exact=exact)
+    predictor = pdt_optax.predictors.dmd(svd_rank, exact=exact)
     expected = path[len(snapshots) : len(snapshots) + 5] - snapshots[-1]
     error = displacements(predictor, snapshots, 5) - expected
     assert np.abs(error).max() < 2e-4 * np.abs(expected).max()
@@ -50,7 +51,7 @@ def test_affine_dmd_continues_a_linear_system_about_any_point(svd_rank):
     path = linear_system([0.9, 0.5], steps=12, offset=50.0)
     snapshots = path[:4] if svd_rank == -1 else path[:6]
     expected = path[len(snapshots) : len(snapshots) + 4] - snapshots[-1]
-    error = displacements(pdt_optax.affine_dmd(svd_rank), snapshots, 4) - expected
+    error = displacements(pdt_optax.predictors.affine_dmd(svd_rank), snapshots, 4) - expected
     assert np.abs(error).max() < 1e-3 * np.abs(expected).max()
 
 
@@ -60,7 +61,7 @@ def test_rotating_modes_have_complex_eigenvalues():
     path = 0.9 ** np.arange(10)[:, None] * (
         np.cos(phases)[:, None] * modes[0] + np.sin(phases)[:, None] * modes[1]
     )
-    predictor = pdt_optax.dmd()
+    predictor = pdt_optax.predictors.dmd()
     expected = path[3:8] - path[2]
     np.testing.assert_allclose(displacements(predictor, path[:3], 5), expected, atol=1e-4)
     eigenvalues = np.linalg.eigvals(predictor.solve(history(path[:3])[1], 1)[1])
@@ -71,9 +72,9 @@ def test_rotating_modes_have_complex_eigenvalues():
 @pytest.mark.parametrize(
     ("predictor", "expected"),
     [
-        (pdt_optax.linear(), [2.0, 4.0]),
-        (pdt_optax.last_increment(), [3.0, 6.0]),
-        (pdt_optax.average(), [-3.0, -3.0]),
+        (pdt_optax.predictors.linear(), [2.0, 4.0]),
+        (pdt_optax.predictors.last_increment(), [3.0, 6.0]),
+        (pdt_optax.predictors.average(), [-3.0, -3.0]),
     ],
 )
 def test_controls_by_hand(predictor, expected):
@@ -91,12 +92,14 @@ def test_singular_directions_by_energy():
     orthogonal[0, 0], orthogonal[1, 1], orthogonal[2, 2] = 2.0, 1.0, 1.0
     _, gram = history(orthogonal)
     for energy, rank in ((0.5, 1), (0.79, 1), (0.81, 2), (0.999, 2)):
-        operator = np.asarray(pdt_optax.dmd(energy, exact=False).solve(gram, 1)[1])
+        operator = np.asarray(pdt_optax.predictors.dmd(energy, exact=False).solve(gram, 1)[1])
         assert np.linalg.matrix_rank(operator + 10 * np.diag(np.abs(np.diag(operator)) > 0)) <= rank
         assert np.count_nonzero(np.abs(operator).sum(axis=0) + np.abs(operator).sum(axis=1)) <= rank
 
 
-@pytest.mark.parametrize("predictor", [pdt_optax.dmd(), pdt_optax.affine_dmd()])
+@pytest.mark.parametrize(
+    "predictor", [pdt_optax.predictors.dmd(), pdt_optax.predictors.affine_dmd()]
+)
 @pytest.mark.parametrize(
     "snapshots",
     [
@@ -123,10 +126,12 @@ def test_far_from_the_origin_float32_is_as_good_as_near():
         start = distance * rng.normal(size=500)
         snapshots = np.vstack([start, start + np.cumsum(increments, axis=0)])
         basis, gram = history(snapshots)
-        exact = pdt_optax.Gram(np.asarray(basis @ basis.T), np.array(500.0))
+        exact = pdt_optax.predictors.Gram(np.asarray(basis @ basis.T), np.array(500.0))
         with jax.enable_x64(True):
-            expected = np.asarray(pdt_optax.dmd()(jax.tree.map(jnp.asarray, exact), 5)) @ basis
-        result = np.asarray(pdt_optax.dmd()(gram, 5), np.float64) @ basis
+            expected = (
+                np.asarray(pdt_optax.predictors.dmd()(jax.tree.map(jnp.asarray, exact), 5)) @ basis
+            )
+        result = np.asarray(pdt_optax.predictors.dmd()(gram, 5), np.float64) @ basis
         assert np.linalg.norm(result - expected) < 1e-4 * np.linalg.norm(expected)
 
 
@@ -136,8 +141,8 @@ def test_far_from_the_origin_float32_is_as_good_as_near():
 def test_units_do_not_matter_where_a_column_of_the_basis_is_zero(snapshots):
     """Weights that end at the origin, and a snapshot that repeats the one before."""
     snapshots = np.array(snapshots, np.float64)
-    large = displacements(pdt_optax.dmd(), snapshots, 3)
-    small = displacements(pdt_optax.dmd(), 2.0**-30 * snapshots, 3)
+    large = displacements(pdt_optax.predictors.dmd(), snapshots, 3)
+    small = displacements(pdt_optax.predictors.dmd(), 2.0**-30 * snapshots, 3)
     assert np.abs(large).max() > 0
     np.testing.assert_array_equal(small, 2.0**-30 * large)
 
@@ -147,15 +152,15 @@ def test_rounding_of_parallel_snapshots_is_no_direction():
     matrix = np.zeros((7, 7))
     matrix[4, 4] = 9928599987016.908 * 2**20
     with jax.enable_x64(True):
-        gram = pdt_optax.Gram(jnp.asarray(matrix), jnp.asarray(7.0))
-        coefficients = np.asarray(jax.jit(pdt_optax.dmd(), static_argnums=1)(gram, 50))
+        gram = pdt_optax.predictors.Gram(jnp.asarray(matrix), jnp.asarray(7.0))
+        coefficients = np.asarray(jax.jit(pdt_optax.predictors.dmd(), static_argnums=1)(gram, 50))
     np.testing.assert_allclose(coefficients, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("horizon", [5, 7, 13, 14, 15, 30])
 def test_the_last_point_of_a_path_is_the_horizon_itself(horizon):
     """Along a straight line the jump is just as far as the bound of `paper` asks for."""
-    tx = pdt_optax.pdt(1, horizon=horizon, predictor="last_increment")
+    tx = extrapolating(1, horizon=horizon, predictor="last_increment")
     params = jnp.zeros(2)
     state, update = tx.init(params), jax.jit(tx.update)
     for _ in range(5):
@@ -168,8 +173,10 @@ def test_the_last_point_of_a_path_is_the_horizon_itself(horizon):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda short: pdt_optax.predicted_path([jnp.ones(2)] * 3, 3, predictor=short),
-        lambda short: pdt_optax.prediction_errors([jnp.ones(2)] * 6, horizon=3, predictor=short),
+        lambda short: pdt_optax.dynamics.predicted_path([jnp.ones(2)] * 3, 3, predictor=short),
+        lambda short: pdt_optax.dynamics.prediction_errors(
+            [jnp.ones(2)] * 6, horizon=3, predictor=short
+        ),
     ],
 )
 def test_coefficients_of_another_shape(call):

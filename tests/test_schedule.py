@@ -9,18 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ring import in_time
+from ring import anchor, in_time
+from transforms import ACCEPT_ALL, extrapolating, way_back
 
 import pdt_optax
-from pdt_optax._schedule import Pace
+from pdt_optax._scheduler import Schedule
 
-LINEAR = {"predictor": "linear", "criteria": pdt_optax.accept_all(), "history": 3, "start": 3}
+LINEAR = {"predictor": "linear", "criteria": ACCEPT_ALL, "history": 3, "start": 3}
 
 
-def run(tx, moves, values=None, params=None):
+def run(tx, moves, values=None, params=None, state=None):
     """Feeds the moves as the optimizer's updates; returns the parameters after each step."""
     params = jnp.arange(1.0, 5.0) if params is None else params
-    state = tx.init(params)
+    state = tx.init(params) if state is None else state
     update = jax.jit(lambda u, s, p, v: tx.update(u, s, p, value=v))
     path, states = [np.asarray(params)], []
     for step, move in enumerate(moves):
@@ -32,20 +33,20 @@ def run(tx, moves, values=None, params=None):
     return np.array(path), states
 
 
-def test_pace_by_hand():
+def test_schedule_by_hand():
     adaptive = pdt_optax.Adaptive(min_horizon=2, max_interval=5, shrink=0.5, grow=1.25)
-    pace = Pace.initial(10, 1)
+    schedule = Schedule.initial(10, 1, None)
     seen = []
     for bad in (True, True, True, True, False, False, False, False, False, False):
-        pace = adaptive.next(pace, jnp.array(bad), horizon=10, interval=1)
-        seen.append((float(pace.jump_horizon), int(pace.jump_interval)))
+        schedule = adaptive.next(schedule, jnp.array(bad), horizon=10, interval=1)
+        seen.append((float(schedule.jump_horizon), int(schedule.jump_interval)))
     horizons = [5, 2.5, 2, 2, 2.5, 3.125, 3.90625, 4.8828125, 6.103515625, 7.62939453125]
     assert seen == list(zip(horizons, [3, 5, 5, 5, 2, 1, 1, 1, 1, 1], strict=True))
 
 
 def test_predictions_that_are_always_off_become_rare_and_change_nothing():
     adaptive = pdt_optax.Adaptive(max_error=1e-9)
-    tx = pdt_optax.pdt(1, adaptive=adaptive, **LINEAR | {"predictor": "last_increment"})
+    tx = extrapolating(1, scheduler=adaptive, **LINEAR | {"predictor": "last_increment"})
     moves = 0.1 * np.cos(np.arange(40))
     path, states = run(tx, moves)
     counts = [int(state.predictions) for state in states]
@@ -59,33 +60,35 @@ def test_predictions_that_are_always_off_become_rare_and_change_nothing():
     assert pdt_optax.metrics(states[-1]).jump_horizon == 1
 
 
-def three_moves(tx, reach, **extra):
-    """Moves of 0.5 from 1, the third of which may jump `reach` snapshots; parameters and state."""
+def three_moves(tx, reach):
+    """Moves of 0.5 from 1, the third of which may jump `reach` snapshots."""
     params = jnp.ones(4)
     state = tx.init(params)
-    update = jax.jit(functools.partial(tx.update, **extra))
+    update = jax.jit(tx.update)
     for step in range(3):
         if step == 2:
-            state = state._replace(pace=state.pace._replace(jump_horizon=jnp.float32(reach)))
+            schedule = state.schedule._replace(jump_horizon=jnp.float32(reach))
+            state = state._replace(schedule=schedule)
         updates, state = update(jnp.full(4, 0.5), state, params)
         params = optax.apply_updates(params, updates)
-    return params, state
+    return params
 
 
 @pytest.mark.parametrize(("reach", "expected"), [(5.0, 5.0), (2.5, 2.5), (1.0, 1.0)])
 def test_jump_reaches_as_far_as_the_present_horizon(reach, expected):
     """The line through three snapshots has the slope of the moves."""
-    tx = pdt_optax.pdt(1, adaptive=pdt_optax.Adaptive(), interval=0, **LINEAR)
-    params, _ = three_moves(tx, reach)
+    tx = extrapolating(1, scheduler=pdt_optax.Adaptive(), interval=0, **LINEAR)
+    params = three_moves(tx, reach)
     np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * expected), rtol=1e-6)
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_rollback_returns_to_the_result_before_the_jump(every):
+@pytest.mark.parametrize(("every", "size"), [(1, 4), (3, 4), (3, 2**17)])
+def test_rollback_returns_to_the_result_before_the_jump(every, size):
     """Snapshots 1.0, 1.3, 1.6 for every = 3: the jump at the end of period 3 is undone after 4."""
-    tx = pdt_optax.pdt(every, rollback=True, interval=9, **LINEAR)
+    tx = extrapolating(every, scheduler=way_back(), interval=9, **LINEAR)
     values = [1.0] * (3 * every) + [2.0] * every + [1.0] * (3 * every)
-    path, states = run(tx, [0.1] * len(values), values, params=jnp.ones(4))
+    params = jnp.ones(size)
+    path, states = run(tx, [0.1] * len(values), values, params)
     before_jump = path[3 * every - 1] + 0.1
     assert (path[3 * every] > before_jump + 0.3 * every).all()
     np.testing.assert_allclose(path[4 * every], before_jump, rtol=1e-6)
@@ -93,22 +96,23 @@ def test_rollback_returns_to_the_result_before_the_jump(every):
     assert pdt_optax.metrics(states[-1]).bad_jumps == 1
     snapshots = [path[every], path[2 * every], path[4 * every]]
     restored = states[4 * every - 1]
-    np.testing.assert_array_equal(restored.anchor, snapshots[-1])
-    for increment, (old, new) in zip(in_time(restored), itertools.pairwise(snapshots), strict=True):
+    np.testing.assert_array_equal(anchor(restored, params), snapshots[-1])
+    increments = in_time(restored, params)
+    for increment, (old, new) in zip(increments, itertools.pairwise(snapshots), strict=True):
         np.testing.assert_allclose(increment, new - old, atol=1e-6)
 
 
 def test_a_jump_that_holds_is_not_undone():
-    tx = pdt_optax.pdt(1, rollback=True, interval=9, **LINEAR)
+    tx = extrapolating(1, scheduler=way_back(), interval=9, **LINEAR)
     with_rollback, states = run(tx, [0.1] * 9, np.linspace(2, 1, 9))
-    without, _ = run(pdt_optax.pdt(1, interval=9, **LINEAR), [0.1] * 9)
+    without, _ = run(extrapolating(1, interval=9, **LINEAR), [0.1] * 9)
     np.testing.assert_array_equal(with_rollback, without)
     assert pdt_optax.metrics(states[-1]).bad_jumps == 0
 
 
 @pytest.mark.parametrize(("tolerance", "bad"), [(0.0, 1), (0.49, 1), (0.51, 0)])
 def test_value_tolerance(tolerance, bad):
-    tx = pdt_optax.pdt(1, rollback=True, interval=9, value_tolerance=tolerance, **LINEAR)
+    tx = extrapolating(1, scheduler=way_back(value_tolerance=tolerance), interval=9, **LINEAR)
     _, states = run(tx, [0.1] * 6, [1.0, 1.0, 1.0, 1.5, 1.0, 1.0])
     assert pdt_optax.metrics(states[-1]).bad_jumps == bad
 
@@ -116,14 +120,14 @@ def test_value_tolerance(tolerance, bad):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_rollback_at_once_when_the_loss_is_not_finite(value):
     """The step that meets it comes with updates that are not finite either."""
-    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    tx = extrapolating(4, scheduler=way_back(), interval=9, **LINEAR)
     values = [1.0] * 13 + [value] + [1.0] * 4
     moves = [0.1] * 13 + [np.nan] + [0.1] * 4
     path, states = run(tx, moves, values)
     np.testing.assert_allclose(path[14], path[11] + 0.1, rtol=1e-6)
     assert np.isfinite(path).all()
     assert states[13].pdt_count == 0
-    assert states[13].snapshots_taken == 4
+    assert states[13].history.snapshots_taken == 4
 
 
 @pytest.mark.parametrize("scale", [1e10, 1e30])
@@ -134,8 +138,8 @@ def test_no_jump_without_a_way_back(scale):
         return jnp.zeros((horizon, gram.matrix.shape[-1])).at[:, -2].set(scale)
 
     options = LINEAR | {"predictor": far}
-    _, blind = run(pdt_optax.pdt(1, **options), [-0.01] * 3, [1.0] * 3)
-    path, careful = run(pdt_optax.pdt(1, rollback=True, **options), [-0.01] * 3, [1.0] * 3)
+    _, blind = run(extrapolating(1, **options), [-0.01] * 3, [1.0] * 3)
+    path, careful = run(extrapolating(1, scheduler=way_back(), **options), [-0.01] * 3, [1.0] * 3)
     assert pdt_optax.metrics(blind[-1]).mask_ratio == 1
     assert pdt_optax.metrics(careful[-1]).mask_ratio == 0
     np.testing.assert_allclose(path[-1], np.arange(1, 5) - 0.03, rtol=1e-6)
@@ -143,7 +147,7 @@ def test_no_jump_without_a_way_back(scale):
 
 def test_rollback_before_a_weight_overflows():
     """The optimizer itself would arrive at inf two steps after the jump."""
-    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    tx = extrapolating(4, scheduler=way_back(), interval=9, **LINEAR)
     moves = [0.1] * 13 + [np.inf] + [0.1] * 2
     path, _ = run(tx, moves, [1.0] * 16)
     np.testing.assert_allclose(path[14], path[11] + 0.1, rtol=1e-6)
@@ -153,7 +157,7 @@ def test_rollback_before_a_weight_overflows():
 @pytest.mark.parametrize(("dtype", "far"), [("float32", 1e9), ("bfloat16", 1e3)])
 def test_rollback_before_a_weight_runs_too_far_to_come_back(dtype, far):
     """A weight of 1e9 has no digits left for the update that would lead back to one of 1."""
-    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    tx = extrapolating(4, scheduler=way_back(), interval=9, **LINEAR)
     params = jnp.arange(1, 5, dtype=dtype)
     path, states = run(tx, [0.5] * 13 + [far] + [0.5] * 2, [1.0] * 16, params)
     np.testing.assert_array_equal(path[14], path[11] + path.dtype.type(0.5))
@@ -162,14 +166,14 @@ def test_rollback_before_a_weight_runs_too_far_to_come_back(dtype, far):
 
 @pytest.mark.parametrize(("dtype", "far"), [("float32", 1e3), ("bfloat16", 6)])
 def test_a_weight_that_can_come_back_may_go(dtype, far):
-    tx = pdt_optax.pdt(4, rollback=True, interval=9, **LINEAR)
+    tx = extrapolating(4, scheduler=way_back(), interval=9, **LINEAR)
     params = jnp.arange(1, 5, dtype=dtype) * jnp.array([1, 1, 1, 0], dtype)
     _, states = run(tx, [0.5] * 13 + [far] + [0.5] * 2, [1.0] * 16, params)
     assert pdt_optax.metrics(states[-1]).bad_jumps == 0
 
 
 def test_a_loss_that_was_not_finite_once_does_not_condemn_the_next_jump():
-    tx = pdt_optax.pdt(1, rollback=True, interval=9, **LINEAR)
+    tx = extrapolating(1, scheduler=way_back(), interval=9, **LINEAR)
     _, states = run(tx, [0.1] * 6, [1.0, np.nan, 1.0, 0.9, 0.8, 0.7])
     assert pdt_optax.metrics(states[-1]).bad_jumps == 0
     assert pdt_optax.metrics(states[-1]).predictions == 1
@@ -177,7 +181,8 @@ def test_a_loss_that_was_not_finite_once_does_not_condemn_the_next_jump():
 
 def test_a_loss_that_is_not_finite_once_condemns_one_jump_at_most():
     """The rest of its period says nothing of the next jump."""
-    tx = pdt_optax.pdt(4, interval=0, horizon=1, **LINEAR)
+    watch = way_back(rollback=False)
+    tx = extrapolating(4, interval=0, horizon=1, scheduler=watch, **LINEAR)
     values = 1 - 0.001 * np.arange(40.0)
     for lost, bad in ((None, 0), (17, 1)):
         given = [np.nan if step == lost else value for step, value in enumerate(values)]
@@ -212,12 +217,13 @@ def test_garbage_predictions_are_survived_with_rollback():
         )
         return state, values
 
-    options = {"predictor": garbage, "criteria": pdt_optax.accept_all()}
+    options = {"predictor": garbage, "criteria": ACCEPT_ALL}
+    scheduler = pdt_optax.Adaptive(max_error=1e9, rollback=True)
     base = optax.with_extra_args_support(optax.sgd(0.05))
     state, values = train(
         optax.chain(
             base,
-            pdt_optax.pdt(4, rollback=True, adaptive=pdt_optax.Adaptive(max_error=1e9), **options),
+            extrapolating(4, scheduler=scheduler, **options),
         )
     )
     assert values.max() > 10 * values[0]
@@ -227,45 +233,68 @@ def test_garbage_predictions_are_survived_with_rollback():
     assert alone[-1] < 1e-5 * values[0]
 
 
-def test_verified_jumps_that_never_gain_become_rare():
-    calls = []
-    for adaptive in (None, pdt_optax.Adaptive(max_interval=7)):
-        tx = pdt_optax.pdt(1, interval=0, verify=pdt_optax.Verify(), adaptive=adaptive)
-        params = jnp.ones(3)
-        state = tx.init(params)
-        update = jax.jit(lambda u, s, p, tx=tx: tx.update(u, s, p, value_fn=lambda _: 1.0))
-        for step in range(40):
-            updates, state = update(jnp.full(3, 0.1 * 0.9**step), state, params)
-            params = optax.apply_updates(params, updates)
-        calls.append(int(pdt_optax.metrics(state).value_calls))
-    assert calls == [36 * 3, len([5, 7, 11, 19, 27, 35]) * 3]
-
-
-@pytest.mark.parametrize(
-    ("horizons", "reach", "calls", "jump"),
-    [((2, 5, 20), 20.0, 4, 20), ((2, 5, 20), 3.0, 3, 3), ((2, 2, 5), 5.0, 3, 5)],
-)
-def test_equal_horizons_are_scored_once(horizons, reach, calls, jump):
-    """The loss falls for ever."""
-    verify = pdt_optax.Verify(horizons, predictors=("linear",))
-    tx = pdt_optax.pdt(
-        1, history=3, start=3, interval=0, adaptive=pdt_optax.Adaptive(), verify=verify
-    )
-    params, state = three_moves(tx, reach, value_fn=lambda params: -jnp.sum(params))
-    assert pdt_optax.metrics(state).value_calls == calls
-    np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * jump), rtol=1e-6)
-
-
 def test_state_keeps_its_type_with_everything_on():
-    tx = pdt_optax.pdt(
-        2, interval=0, rollback=True, adaptive=pdt_optax.Adaptive(), verify=pdt_optax.Verify()
-    )
-    params = {"w": jnp.ones((3, 2)), "n": jnp.array(1)}
+    scheduler = pdt_optax.Adaptive(rollback=True)
+    tx = extrapolating(2, interval=0, scheduler=scheduler, scope="leaf", history_dtype="bfloat16")
+    params = {"w": jnp.ones((3, 2)), "large": jnp.ones(2**17), "n": jnp.array(1)}
     state = tx.init(params)
-    update = jax.jit(lambda u, s, p: tx.update(u, s, p, value=1.0, value_fn=lambda _: 1.0))
-    _, after = update(params, state, params)
+    _, after = jax.eval_shape(functools.partial(tx.update, value=1.0), params, state, params)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, after)))
+
+
+@pytest.mark.parametrize("size", [4, 2**17])
+def test_a_group_that_is_not_finite_leaves_the_others_alone(size):
+    """Under a scheduler too, for which its error does not count."""
+    scheduler = pdt_optax.Adaptive(max_error=0.1)
+    tx = extrapolating(1, scope="leaf", interval=0, scheduler=scheduler, **LINEAR)
+    params = {"bad": jnp.ones(size), "good": jnp.ones(size)}
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for step in range(3):
+        bad = jnp.full(size, jnp.nan if step == 0 else 0.5)
+        updates, state = update({"bad": bad, "good": jnp.full(size, 0.5)}, state, params)
+        params = optax.apply_updates(params, updates)
+    metrics = pdt_optax.metrics(state)
+    assert (metrics.mask_ratio_per_leaf["bad"], metrics.mask_ratio_per_leaf["good"]) == (0, 1)
+    assert metrics.prediction_error < 1e-5
+    assert metrics.jump_candidate == 0
+    assert (metrics.jump_horizon, metrics.jump_interval) == (5, 0)
+    np.testing.assert_allclose(params["good"], np.full(size, 2.0 + 0.5 * 5), rtol=1e-6)
+
+
+def test_no_finite_group_is_a_bad_prediction():
+    tx = extrapolating(1, scope="leaf", interval=0, scheduler=pdt_optax.Adaptive(), **LINEAR)
+    _, states = run(tx, [np.nan, 0.5, 0.5])
+    metrics = pdt_optax.metrics(states[-1])
+    assert metrics.prediction_error == np.inf
+    assert metrics.rejected
+    assert (metrics.jump_horizon, metrics.jump_interval) == (2.5, 1)
+
+
+@pytest.mark.parametrize("scheduler", [None, pdt_optax.Adaptive(), way_back()])
+def test_horizon_and_interval_of_a_state_give_way_to_the_arguments_of_now(scheduler):
+    """The next jump comes after three periods without one, and goes two snapshots far."""
+    before = extrapolating(1, horizon=5, interval=0, scheduler=scheduler, **LINEAR)
+    path, states = run(before, [0.5] * 3, [1.0] * 3, jnp.ones(4))
+    np.testing.assert_allclose(path[-1], np.full(4, 2.0 + 0.5 * 5), rtol=1e-6)
+    now = extrapolating(1, horizon=2, interval=3, scheduler=scheduler, **LINEAR)
+    path, states = run(now, [0.5] * 4, [1.0] * 4, jnp.asarray(path[-1]), states[-1])
+    assert [int(state.predictions) for state in states] == [1, 1, 1, 2]
+    np.testing.assert_allclose(path[-2] - path[0], np.full(4, 1.5), rtol=1e-6)
+    np.testing.assert_allclose(path[-1] - path[-2], np.full(4, 0.5 * 2), rtol=1e-6)
+    if scheduler:
+        metrics = pdt_optax.metrics(states[-1])
+        assert (metrics.jump_horizon, metrics.jump_interval) == (2, 3)
+
+
+def test_a_state_keeps_its_place_within_the_arguments_of_now():
+    before = extrapolating(1, horizon=2, interval=3, scheduler=pdt_optax.Adaptive(), **LINEAR)
+    _, states = run(before, [0.5] * 2, params=jnp.ones(4))
+    now = extrapolating(1, horizon=9, interval=1, scheduler=pdt_optax.Adaptive(), **LINEAR)
+    _, states = run(now, [0.5], params=jnp.full(4, 2.0), state=states[-1])
+    metrics = pdt_optax.metrics(states[-1])
+    assert (metrics.jump_horizon, metrics.jump_interval) == (2.5, 1)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +318,7 @@ def test_bad_tolerance_and_missing_value():
     with pytest.raises(
         ValueError, match=r"`value_tolerance` must be a finite number of at least 0, got -1\.0"
     ):
-        pdt_optax.pdt(1, value_tolerance=-1.0)
-    tx = pdt_optax.pdt(1, rollback=True)
+        pdt_optax.Adaptive(value_tolerance=-1.0)
+    tx = extrapolating(1, scheduler=pdt_optax.Adaptive(rollback=True))
     with pytest.raises(ValueError, match="`value` must be passed to `update`"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)), jnp.ones(2))

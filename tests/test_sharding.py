@@ -112,7 +112,7 @@ def test_sharded_equals_unsharded(mesh, layout, transform):
     params = place(mesh, layout)
     examples = jax.device_put(batch(), NamedSharding(mesh, P("x")))
     with jax.set_mesh(mesh):
-        state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
+        state = jax.jit(tx.init, out_shardings=pdt_optax.state.state_shardings(tx, params))(params)
         gathered = loss_of_gathered if mesh.are_all_axes_explicit else loss
         sharded, sharded_state = train(tx, gathered, params, state, examples)
     expected, expected_metrics = unsharded(transform)
@@ -129,7 +129,7 @@ def test_sharded_equals_unsharded(mesh, layout, transform):
 def test_an_event_moves_one_matrix_of_products_and_one_vector_of_counts(mesh, layout):
     params = place(mesh, layout)
     tx = pdt_optax.pdt(1, scope="leaf")
-    state = jax.jit(tx.init, out_shardings=pdt_optax.state_shardings(tx, params))(params)
+    state = jax.jit(tx.init, out_shardings=pdt_optax.state.state_shardings(tx, params))(params)
     with jax.set_mesh(mesh):
         found = collectives(jax.jit(tx.update).lower(params, state, params).compile())
     products, masks = ("f32", f"{len(params)},{6 * 7 // 2}"), ("f32", f"{len(params)},1")
@@ -144,7 +144,7 @@ def test_state_of_a_mixed_tree_follows_it(mesh):
         "count": jax.ShapeDtypeStruct((8,), jnp.int32, sharding=sharding),
     }
     tx = pdt_optax.pdt(1, rollback=True)
-    shardings = pdt_optax.state_shardings(tx, params)
+    shardings = pdt_optax.state.state_shardings(tx, params)
     assert shardings.anchor["weight"] == shardings.fallback["weight"] == sharding
     assert shardings.report.operators.is_fully_replicated
     assert jax.tree.structure(shardings) == jax.tree.structure(jax.eval_shape(tx.init, params))
@@ -152,9 +152,9 @@ def test_state_of_a_mixed_tree_follows_it(mesh):
 
 def test_state_shardings_wants_shardings():
     with pytest.raises(ValueError, match="NamedSharding on every leaf"):
-        pdt_optax.state_shardings(pdt_optax.pdt(1), {"weight": jnp.zeros(2)})
+        pdt_optax.state.state_shardings(pdt_optax.pdt(1), {"weight": jnp.zeros(2)})
     with pytest.raises(ValueError, match="at least one leaf"):
-        pdt_optax.state_shardings(pdt_optax.pdt(1), {})
+        pdt_optax.state.state_shardings(pdt_optax.pdt(1), {})
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
@@ -172,7 +172,7 @@ def test_under_shard_map(check_vma):
             history=3,
             horizon=2,
             interval=0,
-            criteria=pdt_optax.path_sign(),
+            criteria=pdt_optax.criteria.path_sign(),
             axis_name=axis_name,
         )
 
@@ -228,11 +228,11 @@ def test_state_of_eight_bits_is_sharded_where_the_mesh_divides_it(mesh):
         "wide": jax.ShapeDtypeStruct((8, 1024), jnp.float32, sharding=sharding),
         "narrow": jax.ShapeDtypeStruct((8, 32), jnp.float32, sharding=sharding),
     }
-    shardings = pdt_optax.state_shardings(pdt_optax.pdt(1, history_dtype="int8"), params)
+    shardings = pdt_optax.state.state_shardings(pdt_optax.pdt(1, history_dtype="int8"), params)
     assert shardings.increments[0] == {"wide": sharding, "narrow": sharding}
     assert shardings.scales[0]["wide"] == sharding
     assert shardings.scales[0]["narrow"].spec == P("x", None)
-    excluded = pdt_optax.state_shardings(
+    excluded = pdt_optax.state.state_shardings(
         pdt_optax.pdt(1, exclude={"wide": True, "narrow": False}), params
     )
     assert excluded.anchor["wide"].is_fully_replicated
@@ -241,7 +241,7 @@ def test_state_of_eight_bits_is_sharded_where_the_mesh_divides_it(mesh):
 def test_offloaded_equals_not_offloaded(mesh):
     """Bit for bit; increments stay in the memory of the host, all else in that of the devices."""
     params, trained = place(mesh, "both"), []
-    tx = pdt_optax.pdt(1, start=3, history=3, criteria=pdt_optax.path_sign())
+    tx = pdt_optax.pdt(1, start=3, history=3, criteria=pdt_optax.criteria.path_sign())
 
     def step(params, state):
         moves = jax.tree.map(lambda p: -0.1 * jnp.sin(2 * p), params)
@@ -249,7 +249,7 @@ def test_offloaded_equals_not_offloaded(mesh):
         return optax.apply_updates(params, updates), state
 
     for offload in (False, True):
-        shardings = pdt_optax.state_shardings(tx, params, offload=offload)
+        shardings = pdt_optax.state.state_shardings(tx, params, offload=offload)
         with jax.set_mesh(mesh):
             state = jax.jit(tx.init, out_shardings=shardings)(params)
             results = jax.tree.map(lambda p: p.sharding, params), shardings
@@ -257,7 +257,7 @@ def test_offloaded_equals_not_offloaded(mesh):
             weights = params
             for _ in range(6):
                 weights, state = program(weights, state)
-        trained.append((weights, state, pdt_optax.snapshots(state)))
+        trained.append((weights, state, pdt_optax.dynamics.snapshots(state)))
         for name, leaf in jax.tree.leaves_with_path(state._replace(increments=())):
             assert leaf.sharding.memory_kind == "device", name
         for leaf in jax.tree.leaves(state.increments):
@@ -270,4 +270,4 @@ def test_offload_needs_pinned_memory(monkeypatch):
     params = place(jax.make_mesh((8, 1), ("x", "y")), "data")
     monkeypatch.setattr("pdt_optax._sharding._HOST", "no such")
     with pytest.raises(ValueError, match="`offload` must be False where a device has no no such"):
-        pdt_optax.state_shardings(pdt_optax.pdt(1), params, offload=True)
+        pdt_optax.state.state_shardings(pdt_optax.pdt(1), params, offload=True)

@@ -8,11 +8,13 @@ import optax
 import oracle
 import pydmd
 import pytest
+from ring import anchor, in_time
+from transforms import ACCEPT_ALL, extrapolating, verifying, way_back
 
 import pdt_optax
-from pdt_optax import Streaming
+from pdt_optax import Streaming, _layout
 
-NEVER = pdt_optax.magnitude_bounds(1e30)
+NEVER = pdt_optax.criteria.magnitude_bounds(1e30)
 ROTATION = 0.95 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
 LINEAR_MAP = np.block([[ROTATION, np.zeros((2, 1))], [np.zeros((1, 2)), np.full((1, 1), 0.8)]])
 
@@ -41,7 +43,7 @@ def split(weights):
 
 def follow(path, **options):
     """The optimizer goes along the path; the last weights and updates, and the state."""
-    tx = pdt_optax.pdt(1, **options)
+    tx = extrapolating(1, **options)
     path = split(jnp.asarray(path, jnp.float32))
 
     def step(carry, there):
@@ -58,7 +60,7 @@ def follow(path, **options):
 
 def jump(path, **options):
     """What is added to the last but one of the weights by the only event, at the end."""
-    options |= {"start": len(path) - 1, "criteria": pdt_optax.accept_all(), "horizon": 5}
+    options |= {"start": len(path) - 1, "criteria": ACCEPT_ALL, "horizon": 5}
     _, updates, state = follow(path, **options)
     assert pdt_optax.metrics(state).predictions == 1
     return np.concatenate([np.ravel(updates["a"]), np.ravel(updates["b"])])
@@ -132,11 +134,13 @@ def test_groups_have_a_stream_each():
 def test_bytes(rank, dtype, size):
     """The formula of docs/performance.md: 4 + rank b bytes a float32 parameter."""
     params = {"w": jnp.zeros((512, 1024))}
-    state = pdt_optax.pdt(1, history=Streaming(rank), history_dtype=dtype).init(params)
-    held = (state.anchor, state.increments, state.scales)
+    state = extrapolating(1, history=Streaming(rank), history_dtype=dtype).init(params)
+    held = (state.history.anchor, state.history.increments, state.history.scales)
     expected = params["w"].size * (4 + rank * size)
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(held)) == expected
-    assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) - expected < 1000
+    rest = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) - expected
+    rest -= sum(leaf.nbytes for leaf in jax.tree.leaves(state.history.rows))
+    assert rest < 1000
 
 
 def test_rounded_directions_predict_nearly_the_same():
@@ -151,7 +155,7 @@ def test_what_is_not_finite_passes_by():
     path = path_of(system(LINEAR_MAP, 24)).astype(np.float32)
     moves = np.stack([np.diff(path, axis=0)] * 4)
     moves[:3, 12, 3] = np.nan, -np.inf, 1e30
-    tx = pdt_optax.pdt(1, history=Streaming(3, 1.0), criteria=NEVER)
+    tx = extrapolating(1, history=Streaming(3, 1.0), criteria=NEVER)
 
     def step(state, given):
         params, move = given
@@ -163,8 +167,9 @@ def test_what_is_not_finite_passes_by():
 
     state, updates = jax.jit(jax.vmap(run))(moves)
     np.testing.assert_array_equal(updates, moves)
-    chex.assert_tree_all_finite((state.stream, state.increments))
-    assert (state.stream.stream_weight == jnp.array([[22], [22], [22], [24]])).all()
+    history = state.history
+    chex.assert_tree_all_finite((history.stream, history.increments, history.rows.increments))
+    assert (history.stream.stream_weight == jnp.array([[22], [22], [22], [24]])).all()
     found = np.linalg.eigvals(state.report.operators[:, 0])
     for eigenvalues in found:
         expected = np.sort_complex(np.linalg.eigvals(LINEAR_MAP))
@@ -176,8 +181,8 @@ def test_increments_of_any_size():
     increments = system(LINEAR_MAP, 12)
     path = np.vstack([np.zeros(40), np.cumsum(increments, axis=0)])
     scales = np.array([0.0, 1e-25, 1e-15, 1e12], np.float32)
-    options = {"start": 12, "horizon": 5, "criteria": pdt_optax.accept_all()}
-    tx = pdt_optax.pdt(1, history=Streaming(3, 1.0), **options)
+    options = {"start": 12, "horizon": 5, "criteria": ACCEPT_ALL}
+    tx = extrapolating(1, history=Streaming(3, 1.0), **options)
 
     def run(scale):
         def step(carry, there):
@@ -196,9 +201,7 @@ def test_increments_of_any_size():
 
 
 def test_rollback_returns_and_forgets_that_it_jumped():
-    tx = pdt_optax.pdt(
-        1, history=Streaming(2), start=4, criteria=pdt_optax.accept_all(), rollback=True
-    )
+    tx = extrapolating(1, history=Streaming(2), start=4, criteria=ACCEPT_ALL, scheduler=way_back())
     params = jnp.ones(6)
     state, update = tx.init(params), jax.jit(tx.update)
     own = params
@@ -211,13 +214,13 @@ def test_rollback_returns_and_forgets_that_it_jumped():
         if period == 3:
             assert (params != own).all()
     np.testing.assert_allclose(params, own, rtol=1e-6)
-    chex.assert_trees_all_equal(state.anchor, params)
-    assert not state.stream.stream_last.any()
+    chex.assert_trees_all_equal(anchor(state, params), params)
+    assert not state.history.stream.stream_last.any()
 
 
 def test_masked_is_excluded():
     params = {"x": jnp.arange(1.0, 4.0), "y": jnp.full((2, 1), 0.5)}
-    options = {"history": Streaming(1), "criteria": pdt_optax.path_sign()}
+    options = {"history": Streaming(1), "criteria": pdt_optax.criteria.path_sign()}
 
     def train(tx):
         def step(carry, _):
@@ -229,24 +232,24 @@ def test_masked_is_excluded():
         params_and_state = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=8)[0])
         return params_and_state(params)
 
-    inside, state = train(optax.masked(pdt_optax.pdt(1, **options), {"x": True, "y": False}))
-    excluded, _ = train(pdt_optax.pdt(1, exclude={"x": False, "y": True}, **options))
+    inside, state = train(optax.masked(extrapolating(1, **options), {"x": True, "y": False}))
+    excluded, _ = train(extrapolating(1, exclude={"x": False, "y": True}, **options))
     chex.assert_trees_all_close(inside, excluded, rtol=1e-5)
     assert pdt_optax.metrics(state).mask_ratio > 0
 
 
 def test_there_are_no_snapshots():
-    state = pdt_optax.pdt(1, history=Streaming()).init(jnp.ones(3))
+    state = extrapolating(1, history=Streaming()).init(jnp.ones(3))
     with pytest.raises(ValueError, match=r"`opt_state` must hold snapshots, got one of history="):
-        pdt_optax.snapshots(state)
+        pdt_optax.dynamics.snapshots(state, jnp.ones(3))
 
 
 @pytest.mark.parametrize("other", [5, Streaming(3), Streaming(4)])
 def test_a_state_of_another_history(other):
     params = jnp.ones(3)
-    state = pdt_optax.pdt(1, history=Streaming(2)).init(params)
+    state = extrapolating(1, history=Streaming(2)).init(params)
     with pytest.raises(ValueError, match="`history` must be as it was when the state was made"):
-        pdt_optax.pdt(1, history=other).update(params, state, params)
+        extrapolating(1, history=other).update(params, state, params)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_a_state_of_another_history(other):
         (lambda: Streaming(2, 0.0), r"`forgetting` must be in \(0, 1\], got 0.0"),
         (lambda: Streaming(2, 1.5), r"`forgetting` must be in \(0, 1\], got 1.5"),
         (lambda: Streaming(2, "x"), r"`forgetting` must be in \(0, 1\], got 'x'"),
-        (lambda: pdt_optax.pdt(1, history=Streaming), "`history` must be an int of at least 3"),
+        (lambda: extrapolating(1, history=Streaming), "`history` must be an int of at least 3"),
     ],
 )
 def test_bad_settings(make, message):
@@ -271,22 +274,41 @@ def test_bad_settings(make, message):
         "affine_dmd",
         "average",
         "nothing",
-        pdt_optax.linear(),
-        pdt_optax.affine_dmd(),
-        pdt_optax.dmd(0),
+        pdt_optax.predictors.linear(),
+        pdt_optax.predictors.affine_dmd(),
+        pdt_optax.predictors.dmd(0),
     ],
 )
 def test_predictors_that_need_snapshots(predictor):
     message = "`predictor` must be 'dmd', 'linear', 'last_increment', or what .* is a pdt_optax.St"
     with pytest.raises(ValueError, match=message):
-        pdt_optax.pdt(1, history=Streaming(), predictor=predictor)
-    verify = pdt_optax.Verify(predictors=("dmd", "average"))
+        extrapolating(1, history=Streaming(), predictor=predictor)
     with pytest.raises(ValueError, match=message):
-        pdt_optax.pdt(1, history=Streaming(), verify=verify)
+        pdt_optax.Verify(predictors=("dmd", predictor), history=Streaming())
 
 
-def test_svd_rank():
-    with pytest.raises(ValueError, match="`svd_rank` must not be 0 where `history` is a pdt_opt"):
-        pdt_optax.pdt(1, history=Streaming(), svd_rank=0)
-    pdt_optax.pdt(1, history=Streaming(), criteria="reference")
-    pdt_optax.pdt(1, history=Streaming(), predictor=pdt_optax.dmd(1, exact=False))
+def test_predictors_of_a_rank():
+    extrapolating(1, history=Streaming(), criteria="reference")
+    extrapolating(1, history=Streaming(), predictor=pdt_optax.predictors.dmd(1, exact=False))
+    verifying(1, history=Streaming(), predictors=("dmd", pdt_optax.predictors.dmd(1), "linear"))
+
+
+@pytest.mark.parametrize("scope", ["global", "leaf"])
+def test_leaves_end_to_end_and_by_themselves_go_the_same_way(monkeypatch, scope):
+    """The larger one by itself, or both."""
+    path = path_of(system(LINEAR_MAP, 12, noise=0.3))
+    expected = jump(path, history=Streaming(3, 0.9), scope=scope)
+    for largest_small in (8, 0):
+        monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
+        assert_close(jump(path, history=Streaming(3, 0.9), scope=scope), expected, 1e-3)
+
+
+def test_directions_are_orthogonal_and_of_mean_square_one():
+    path = path_of(system(LINEAR_MAP, 12, noise=0.3))
+    params, _, state = follow(path, history=Streaming(3, 0.9), criteria=NEVER)
+    directions = [
+        np.concatenate([np.ravel(tree["a"]), np.ravel(tree["b"])])
+        for tree in in_time(state, params)
+    ]
+    products = np.array([[a @ b / a.size for a in directions] for b in directions])
+    np.testing.assert_allclose(products, np.eye(3), atol=1e-4)

@@ -55,7 +55,7 @@ def predict(loss, **options):
     targets = TARGETS if loss == "mse" else LABELS
     options = {"learning_rate": 3.0, "max_steps": STEPS, "relative": 0.5} | options
     with jax.enable_x64(True):
-        return pdt_optax.predict_training_time(
+        return pdt_optax.training_time.predict_training_time(
             linear, jnp.asarray(WEIGHTS), (INPUTS, targets), loss=loss, **options
         )
 
@@ -101,8 +101,8 @@ def test_closed_forms_are_real_training(options):
     prediction = predict("mse", **options)
     np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
     assert prediction.steps == np.argmax(expected <= 0.5 * expected[0])
-    curve = pdt_optax.mse_curve(
-        pdt_optax.EmpiricalKernel(INPUTS @ INPUTS.T),
+    curve = pdt_optax.training_time.mse_curve(
+        pdt_optax.training_time.EmpiricalKernel(INPUTS @ INPUTS.T),
         INPUTS @ WEIGHTS - TARGETS,
         origin=INPUTS @ WEIGHTS,
         **{"learning_rate": 3.0} | options,
@@ -115,7 +115,7 @@ def test_closed_forms_are_real_training(options):
 def test_function_space_sgd_is_real_training(options):
     key = jax.random.key(1)
     prediction = predict("softmax_cross_entropy", batch_size=5, key=key, **options)
-    batches = pdt_optax.sample_batches(jax.random.split(key)[0], N, 5, STEPS, "reshuffle")
+    batches = pdt_optax.training_time.sample_batches(jax.random.split(key)[0], N, 5, STEPS, "reshuffle")
     expected = train(cross_entropy, optimizer(**options), batches)
     np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
 
@@ -146,8 +146,8 @@ def test_kernel_is_interpolated_in_the_logarithm_of_the_loss():
         f = f - 0.01 * q
         losses.append(0.5 * np.mean(np.sum((f - targets) ** 2, axis=1)))
     assert losses[-1] < shown[-1]
-    path = pdt_optax.function_space_sgd(
-        list(map(pdt_optax.EmpiricalKernel, matrices)),
+    path = pdt_optax.training_time.function_space_sgd(
+        list(map(pdt_optax.training_time.EmpiricalKernel, matrices)),
         np.zeros((6, 2)),
         targets,
         loss="mse",
@@ -162,9 +162,9 @@ def test_kernel_is_interpolated_in_the_logarithm_of_the_loss():
 
 @pytest.mark.parametrize("losses", [(), (1.0,), (1.0, 1.0), (1.0, 0.0)])
 def test_losses_of_kernels(losses):
-    kernels = [pdt_optax.EmpiricalKernel(np.eye(2))] * 2
+    kernels = [pdt_optax.training_time.EmpiricalKernel(np.eye(2))] * 2
     with pytest.raises(ValueError, match="`kernel_losses` must be a positive loss for each"):
-        pdt_optax.function_space_sgd(
+        pdt_optax.training_time.function_space_sgd(
             kernels, np.zeros((2, 1)), np.ones((2, 1)), loss="mse", learning_rate=0.1, steps=3,
             kernel_losses=losses,
         )  # fmt: skip
@@ -182,7 +182,7 @@ def test_a_kernel_that_grows_is_followed():
         a, b = a - rate * b * slope, b - rate * a * slope
     real = int(np.argmax(np.array(losses) <= 0.05 * losses[0]))
     once, twice, often = (
-        pdt_optax.predict_training_time(
+        pdt_optax.training_time.predict_training_time(
             lambda w, x: x * w[0] * w[1],
             np.array([1.0, 0.0], np.float32),
             (x, targets),
@@ -214,12 +214,12 @@ def test_mean_of_sgd_is_the_exact_second_moment():
         expected.append(np.trace(moment) / (2 * N))
         noise = theta @ (moment * mask) @ theta / N - theta @ moment @ theta / N**2
         moment = step @ moment @ step + rate**2 / batch * noise
-    kernel = pdt_optax.EmpiricalKernel(theta.reshape(N, C, N, C))
+    kernel = pdt_optax.training_time.EmpiricalKernel(theta.reshape(N, C, N, C))
     keys = jax.random.split(jax.random.key(0), runs)
-    draws = [pdt_optax.sample_batches(k, N, batch, steps, "replacement") for k in keys]
+    draws = [pdt_optax.training_time.sample_batches(k, N, batch, steps, "replacement") for k in keys]
     predicted = np.array(
         [
-            pdt_optax.function_space_sgd(
+            pdt_optax.training_time.function_space_sgd(
                 kernel, INPUTS @ WEIGHTS, TARGETS, loss="mse", learning_rate=rate,
                 steps=steps, batches=batches,
             ).loss
@@ -261,18 +261,18 @@ def test_kernels_of_a_network():
     by_class = np.einsum("iaja->aij", exact)
     expected = {"exact": exact, "class_block": by_class, "trace": by_class.mean(axis=0)}
     for form, matrix in expected.items():
-        kernel = pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form, num_cotangents=3)
+        kernel = pdt_optax.training_time.empirical_kernel(mlp, params, inputs, kernel=form, num_cotangents=3)
         np.testing.assert_allclose(kernel.matrix, matrix, rtol=1e-4, atol=1e-4)
         assert kernel.sample_gradients == 27
 
 
 def test_one_kernel_serves_several_predictions():
-    kernel = pdt_optax.empirical_kernel(linear, WEIGHTS, INPUTS)
+    kernel = pdt_optax.training_time.empirical_kernel(linear, WEIGHTS, INPUTS)
     for rate in (1.0, 3.0):
         computed = predict("mse", learning_rate=rate, kernel="exact")
         given = predict("mse", learning_rate=rate, kernel=kernel)
         np.testing.assert_allclose(given.loss, computed.loss, rtol=1e-5)
-    other = pdt_optax.empirical_kernel(linear, WEIGHTS, INPUTS[1:])
+    other = pdt_optax.training_time.empirical_kernel(linear, WEIGHTS, INPUTS[1:])
     with pytest.raises(ValueError, match=r"`outputs` must be .* \(11, 2, 11, 2\), got \(12, 2\)"):
         predict("mse", kernel=other)
     with pytest.raises(ValueError, match="`max_samples` must be None where `kernel` is one"):
@@ -287,7 +287,7 @@ def test_random_signs_and_projections_are_right_on_average(options):
     options = {"kernel": "trace", "num_cotangents": 3} | options
     draws = np.array(
         [
-            pdt_optax.empirical_kernel(mlp, params, inputs, key=jax.random.key(k), **options).matrix
+            pdt_optax.training_time.empirical_kernel(mlp, params, inputs, key=jax.random.key(k), **options).matrix
             for k in range(16)
         ]
     )
@@ -299,13 +299,13 @@ def test_random_signs_and_projections_are_right_on_average(options):
 def test_parts_of_the_gradients_make_the_same_kernel(monkeypatch):
     params, inputs = mlp_case()
     whole = [
-        pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form).matrix
+        pdt_optax.training_time.empirical_kernel(mlp, params, inputs, kernel=form).matrix
         for form in ("exact", "class_block", "trace")
     ]
-    monkeypatch.setattr("pdt_optax._training_time._kernel.GRADIENT_BYTES", 16 * 3 * 56 * 2)
-    monkeypatch.setattr("pdt_optax._training_time._gradients._CHUNK_SAMPLES", 4)
+    monkeypatch.setattr("pdt_optax.training_time._kernel.GRADIENT_BYTES", 16 * 3 * 56 * 2)
+    monkeypatch.setattr("pdt_optax.training_time._gradients._CHUNK_SAMPLES", 4)
     for form, matrix in zip(("exact", "class_block", "trace"), whole, strict=True):
-        kernel = pdt_optax.empirical_kernel(mlp, params, inputs, kernel=form)
+        kernel = pdt_optax.training_time.empirical_kernel(mlp, params, inputs, kernel=form)
         np.testing.assert_allclose(kernel.matrix, matrix, rtol=1e-5, atol=1e-5)
         assert kernel.sample_gradients > {"trace": 18}.get(form, 27)
 
@@ -326,8 +326,8 @@ def test_statuses():
 
 
 def test_steps_on_a_function_are_those_on_its_values():
-    kernel = pdt_optax.EmpiricalKernel(np.diag([3.0, 0.5, 0.01]))
-    curve = pdt_optax.mse_curve(kernel, np.ones((3, 1)), learning_rate=0.5)
+    kernel = pdt_optax.training_time.EmpiricalKernel(np.diag([3.0, 0.5, 0.01]))
+    curve = pdt_optax.training_time.mse_curve(kernel, np.ones((3, 1)), learning_rate=0.5)
     losses = (
         0.5
         / 3
@@ -337,8 +337,8 @@ def test_steps_on_a_function_are_those_on_its_values():
     )
     for threshold in (0.6, 0.5, 0.3, 0.17, 0.1, 1e-9):
         expected = next((t for t, loss in enumerate(losses) if loss <= threshold), None)
-        assert pdt_optax.steps_to_threshold(curve, threshold, 300) == expected
-        assert pdt_optax.steps_to_threshold(losses, threshold, 300) == expected
+        assert pdt_optax.training_time.steps_to_threshold(curve, threshold, 300) == expected
+        assert pdt_optax.training_time.steps_to_threshold(losses, threshold, 300) == expected
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_steps_on_a_function_are_those_on_its_values():
 def test_arguments(options, message):
     options = {"loss": "mse", "learning_rate": 0.1, "max_steps": 5, "relative": 0.5} | options
     with pytest.raises(ValueError, match=message):
-        pdt_optax.predict_training_time(linear, WEIGHTS, (INPUTS, TARGETS), **options)
+        pdt_optax.training_time.predict_training_time(linear, WEIGHTS, (INPUTS, TARGETS), **options)
 
 
 @pytest.mark.parametrize(
@@ -386,9 +386,9 @@ def test_arguments(options, message):
     ],
 )
 def test_arguments_of_function_space_sgd(options, message):
-    options = {"kernel": pdt_optax.EmpiricalKernel(np.eye(2))} | options
+    options = {"kernel": pdt_optax.training_time.EmpiricalKernel(np.eye(2))} | options
     with pytest.raises(ValueError, match=message):
-        pdt_optax.function_space_sgd(
+        pdt_optax.training_time.function_space_sgd(
             outputs=np.zeros((2, 2)),
             targets=np.array([0, 1]),
             loss="softmax_cross_entropy",
@@ -408,7 +408,7 @@ def test_a_rate_above_the_limit_for_a_while():
         losses.append(np.sum(residual**2) / 6)
     inputs = np.diag(np.sqrt(3 * curvatures))
     rising = [
-        pdt_optax.predict_training_time(
+        pdt_optax.training_time.predict_training_time(
             lambda weights, inputs: inputs @ weights,
             np.zeros((3, 1)),
             (inputs, -np.ones((3, 1))),
@@ -427,11 +427,11 @@ def test_a_rate_above_the_limit_for_a_while():
 
 
 def test_curve_of_a_rate_that_rises_from_nothing_and_of_one_that_overflows():
-    kernel = pdt_optax.EmpiricalKernel(np.array([[2.0]]))
-    rising = pdt_optax.mse_curve(kernel, np.ones((1, 1)), learning_rate=lambda t: 0.25 * t)
+    kernel = pdt_optax.training_time.EmpiricalKernel(np.array([[2.0]]))
+    rising = pdt_optax.training_time.mse_curve(kernel, np.ones((1, 1)), learning_rate=lambda t: 0.25 * t)
     np.testing.assert_allclose(rising([0, 1, 2]), [0.5, 0.5, 0.125])
-    assert pdt_optax.steps_to_threshold(rising, 0.2, 600) == 2
-    wild = pdt_optax.mse_curve(kernel, np.ones((1, 1)), learning_rate=100.0)
+    assert pdt_optax.training_time.steps_to_threshold(rising, 0.2, 600) == 2
+    wild = pdt_optax.training_time.mse_curve(kernel, np.ones((1, 1)), learning_rate=100.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not np.isfinite(wild(np.arange(300))[-1])
@@ -449,8 +449,8 @@ def test_weights_that_decay(decoupled, decays_to_zero):
         decay = 0.02 * (weights - origin)
         velocity = 0.5 * velocity + gradient + (0 if decoupled else decay)
         weights = weights - 0.5 * (velocity + (decay if decoupled else 0))
-    path = pdt_optax.function_space_sgd(
-        pdt_optax.EmpiricalKernel(INPUTS @ INPUTS.T),
+    path = pdt_optax.training_time.function_space_sgd(
+        pdt_optax.training_time.EmpiricalKernel(INPUTS @ INPUTS.T),
         INPUTS @ start,
         TARGETS,
         loss="mse",
@@ -468,15 +468,15 @@ def test_weights_that_decay(decoupled, decays_to_zero):
 def test_arguments_of_batches_and_curves():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match=r"`sampling` must be one of .* got 'replacment'"):
-        pdt_optax.sample_batches(key, 4, 2, 1, "replacment")  # pyright: ignore
+        pdt_optax.training_time.sample_batches(key, 4, 2, 1, "replacment")  # pyright: ignore
     with pytest.raises(ValueError, match="`batch_size` must be an int from 1 to the 4 examples"):
-        pdt_optax.sample_batches(key, 4, 5, 1, "reshuffle")
+        pdt_optax.training_time.sample_batches(key, 4, 5, 1, "reshuffle")
     with pytest.raises(ValueError, match="`steps` must be an int of at least 1, got 0"):
-        pdt_optax.sample_batches(key, 4, 2, 0, "reshuffle")
+        pdt_optax.training_time.sample_batches(key, 4, 2, 0, "reshuffle")
     with pytest.raises(ValueError, match=r"`key` must be a random key, .* got 3"):
-        pdt_optax.sample_batches(3, 4, 2, 1, "reshuffle")  # pyright: ignore
-    curve = pdt_optax.mse_curve(
-        pdt_optax.EmpiricalKernel(np.eye(2)), np.ones((2, 1)), learning_rate=0.1
+        pdt_optax.training_time.sample_batches(3, 4, 2, 1, "reshuffle")  # pyright: ignore
+    curve = pdt_optax.training_time.mse_curve(
+        pdt_optax.training_time.EmpiricalKernel(np.eye(2)), np.ones((2, 1)), learning_rate=0.1
     )
     for steps in (1.5, -1):
         with pytest.raises(ValueError, match="`steps` must be integers of at least 0"):
@@ -506,7 +506,7 @@ def test_arguments_of_batches_and_curves():
 )  # fmt: skip
 def test_data(apply_fn, params, data, loss, message):
     with np.errstate(all="ignore"), pytest.raises(ValueError, match=message):
-        pdt_optax.predict_training_time(
+        pdt_optax.training_time.predict_training_time(
             apply_fn, params, data, loss=loss, learning_rate=0.1, max_steps=5, relative=0.5
         )
 
@@ -514,12 +514,12 @@ def test_data(apply_fn, params, data, loss, message):
 def test_a_kernel_too_large_for_memory():
     inputs = np.zeros((20_000, 1), np.float32)
     with pytest.raises(ValueError, match=r"bytes, more than .* use a cheaper `kernel`"):
-        pdt_optax.empirical_kernel(linear, np.zeros((1, 3), np.float32), inputs)
+        pdt_optax.training_time.empirical_kernel(linear, np.zeros((1, 3), np.float32), inputs)
 
 
 def test_batches_of_data_are_joined():
     halves = ((INPUTS[:6], TARGETS[:6]), (INPUTS[6:], TARGETS[6:]))
     options = {"loss": "mse", "learning_rate": 1.0, "max_steps": 5, "relative": 0.9}
-    whole = pdt_optax.predict_training_time(linear, WEIGHTS, (INPUTS, TARGETS), **options)
-    joined = pdt_optax.predict_training_time(linear, WEIGHTS, iter(halves), **options)
+    whole = pdt_optax.training_time.predict_training_time(linear, WEIGHTS, (INPUTS, TARGETS), **options)
+    joined = pdt_optax.training_time.predict_training_time(linear, WEIGHTS, iter(halves), **options)
     np.testing.assert_array_equal(joined.loss, whole.loss)

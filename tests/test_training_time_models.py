@@ -24,7 +24,7 @@ params = jax.tree.map(np.float32, params)
 apply = lambda p, x: jax.numpy.tanh(x @ p["w"]) @ p["v"]
 inputs = random.normal(size=(10, 4)).astype(np.float32)
 for form in ("exact", "class_block", "trace"):
-    kernel = pdt_optax.empirical_kernel(apply, params, inputs, kernel=form, num_cotangents=3)
+    kernel = pdt_optax.training_time.empirical_kernel(apply, params, inputs, kernel=form, num_cotangents=3)
     hidden = np.tanh(inputs.astype(float) @ params["w"])
     slope = (1 - hidden**2)[:, None, :] * params["v"].T[None]
     exact = np.einsum("iah,jbh,ij->iajb", slope, slope, inputs.astype(float) @ inputs.T)
@@ -32,7 +32,7 @@ for form in ("exact", "class_block", "trace"):
     blocks = np.einsum("iaja->aij", exact)
     expected = {"exact": exact, "class_block": blocks, "trace": blocks.mean(0)}[form]
     np.testing.assert_allclose(kernel.matrix, expected, rtol=1e-4, atol=1e-4)
-prediction = pdt_optax.predict_training_time(
+prediction = pdt_optax.training_time.predict_training_time(
     apply, params, (inputs, np.arange(10) % 3), loss="softmax_cross_entropy", learning_rate=0.1,
     batch_size=4, relative=0.7, max_steps=50, linearizations=2,
 )
@@ -71,7 +71,7 @@ def nnx_model():
 @pytest.mark.parametrize("model", [linen_model, nnx_model])
 def test_flax_models_with_batch_norm(model):
     apply_fn, params = model()
-    prediction = pdt_optax.predict_training_time(
+    prediction = pdt_optax.training_time.predict_training_time(
         apply_fn,
         params,
         (INPUTS, LABELS),
@@ -95,7 +95,7 @@ def test_batch_norm_in_training_mode_is_refused():
         return Linen().apply(all_variables, x, train=True, mutable=["batch_stats"])[0]
 
     with pytest.raises(ValueError, match="`apply_fn` must treat every example by itself"):
-        pdt_optax.empirical_kernel(apply_fn, variables["params"], INPUTS)
+        pdt_optax.training_time.empirical_kernel(apply_fn, variables["params"], INPUTS)
 
 
 def test_examples_are_spread_over_devices():

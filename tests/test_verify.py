@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import oracle
 import pytest
+from transforms import ACCEPT_ALL, verifying
 
 import pdt_optax
 
@@ -62,8 +63,7 @@ def train_plain(steps):
 
 
 def verified(every=4, **options):
-    verify = pdt_optax.Verify(**options)
-    return optax.chain(SGD, pdt_optax.pdt(every, interval=0, verify=verify))
+    return optax.chain(SGD, verifying(every, **options))
 
 
 def test_scored_loss_is_never_above_the_optimizers_own():
@@ -92,7 +92,7 @@ def test_a_horizon_that_overflows_leaves_the_nearer_ones_alone():
     """Eigenvalues 2 and 0.9: 140 snapshots ahead float32 ends."""
 
     def taken(horizons):
-        tx = pdt_optax.pdt(1, interval=0, verify=pdt_optax.Verify(horizons, ("dmd",)))
+        tx = verifying(1, horizons=horizons, predictors=("dmd",))
         params: Any = jnp.array([1.0, 1.0])
         state = tx.init(params)
         update = jax.jit(functools.partial(tx.update, value_fn=lambda p: -jnp.abs(p).sum()))
@@ -123,7 +123,7 @@ def test_garbage_predictions_end_as_the_optimizer_alone(scale):
         shape = (horizon, gram.matrix.shape[-1])
         return scale * jax.random.normal(jax.random.key(3), shape, gram.matrix.dtype)
 
-    params, states, _ = train(verified(predictors=(garbage,), criteria=pdt_optax.accept_all()), 80)
+    params, states, _ = train(verified(predictors=(garbage,), criteria=ACCEPT_ALL), 80)
     expected, _ = train_plain(80)
     chex.assert_trees_all_equal(params, expected)
     assert pdt_optax.metrics(states[-1]).value_calls == 16 * 2
@@ -193,8 +193,8 @@ def furthest_good(losses, horizons, gain_share):
 
 def jump_once(horizons, gain_share, losses):
     """Steps of one lead to 3; jumps of 2, 3 and 5 from 2 lead to 4, 5 and 7."""
-    verify = pdt_optax.Verify(horizons, ("linear",), pdt_optax.accept_all(), gain_share)
-    tx = pdt_optax.pdt(1, history=3, start=3, interval=0, verify=verify)
+    verify = pdt_optax.Verify(horizons, ("linear",), ACCEPT_ALL, gain_share, history=3, start=3)
+    tx = pdt_optax.pdt(1, verify)
 
     def value_fn(x):
         nearest = jnp.abs(x - jnp.array([3.0, 4.0, 5.0, 7.0])).argmin()
@@ -230,15 +230,76 @@ def test_beyond_a_horizon_that_is_not_good_none_is_scored(losses, place, calls):
     assert value_calls == calls
 
 
-def test_memory_does_not_grow_with_the_candidates():
+@pytest.mark.parametrize("width", [4000, 8000])
+def test_memory_does_not_grow_with_the_candidates(width):
+    """Of small leaves, and of one that lies by itself."""
+
     def temporaries(horizons):
         tx = verified(horizons=horizons)
-        params = {"hidden": jnp.ones((12, 4000)), "out": jnp.ones((4000, 3))}
+        params = {"hidden": jnp.ones((12, width)), "out": jnp.ones((width, 3))}
         update = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=loss))
         compiled = update.lower(params, tx.init(params), params).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporaries((2, 3, 5, 7, 10, 20)) < 1.05 * temporaries((2, 20))
+
+
+@pytest.mark.parametrize(
+    ("horizons", "calls", "jump"), [((2, 5, 20), 4, 20), ((2, 2, 5), 3, 5), ((5, 2), 3, 5)]
+)
+def test_equal_horizons_are_scored_once(horizons, calls, jump):
+    """The loss falls for ever; moves of 0.5 from 1."""
+    tx = verifying(1, horizons=horizons, predictors=("linear",), history=3, start=3)
+    params = jnp.ones(4)
+    state = tx.init(params)
+    update = jax.jit(functools.partial(tx.update, value_fn=lambda params: -jnp.sum(params)))
+    for _ in range(3):
+        updates, state = update(jnp.full(4, 0.5), state, params)
+        params = optax.apply_updates(params, updates)
+    assert pdt_optax.metrics(state).value_calls == calls
+    np.testing.assert_allclose(params, np.full(4, 2.0 + 0.5 * jump), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("interval", "periods"), [(0, [5, 6, 7, 8, 9, 10]), (2, [5, 8])])
+def test_interval(interval, periods):
+    tx = verifying(1, interval=interval)
+    params = jnp.ones(3)
+    state = tx.init(params)
+    update = jax.jit(functools.partial(tx.update, value_fn=lambda _: 1.0))
+    made = []
+    for step in range(10):
+        updates, state = update(jnp.full(3, 0.1 * 0.9**step), state, params)
+        params = optax.apply_updates(params, updates)
+        made.append(int(pdt_optax.metrics(state).predictions))
+    assert list(np.flatnonzero(np.diff([0, *made])) + 1) == periods
+    assert pdt_optax.metrics(state).value_calls == 3 * len(periods)
+
+
+def test_an_event_between_two_epochs_is_that_of_the_step():
+    def train_between(steps):
+        link = verifying(1)
+        params = initial_params()
+        state, history = SGD.init(params), link.init(params)
+
+        @jax.jit
+        def end_epoch(params, history):
+            return pdt_optax.end_period(link, params, history, value_fn=loss)
+
+        gradient, update = jax.jit(jax.grad(loss)), jax.jit(SGD.update)
+        for step in range(steps):
+            updates, state = update(gradient(params, batch(step)), state, params)
+            params = optax.apply_updates(params, updates)
+            if step % 4 == 3:
+                params, history = end_epoch(params, history)
+        return params, pdt_optax.metrics(history)
+
+    expected, states, _ = train(verified(), 40)
+    params, metrics = train_between(40)
+    there = pdt_optax.metrics(states[-1])
+    chex.assert_trees_all_close(params, expected, rtol=1e-3, atol=1e-5)
+    assert metrics.predictions == there.predictions == 6
+    assert metrics.value_calls == there.value_calls
+    assert metrics.jump_candidate == there.jump_candidate
 
 
 def test_nnx_optimizer():

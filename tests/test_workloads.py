@@ -92,7 +92,7 @@ def test_evaluation_is_that_of_the_whole_split(devices):
 def test_training_without_labels():
     workload = workload_of("simsiam", few(patches.load(), 32))
     params, state = workload.init(0)
-    tx = optax.chain(optax.sgd(0.05), pdt_optax.pdt(2, start=1, verify=pdt_optax.Verify((2,))))
+    tx = optax.chain(optax.sgd(0.05), pdt_optax.pdt(2, pdt_optax.Verify((2,), start=1)))
     train_state = training.TrainState(params, state, tx.init(params))
     step = jax.jit(training.train_step(workload, tx))
     (batch,) = workload.dataset.epoch_batches(0, 1, 32)

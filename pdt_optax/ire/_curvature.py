@@ -1,4 +1,4 @@
-"""Estimators of the diagonal of the curvature, for :func:`pdt_optax.scale_by_ire`.
+"""Estimators of the diagonal of the curvature, for :func:`pdt_optax.ire.scale_by_ire`.
 
 An estimator is an :class:`optax.GradientTransformationExtraArgs` whose ``update``
 returns the diagonal instead of updates, as in :func:`optax.contrib.sophia`.
@@ -65,7 +65,7 @@ def sampled_label_fisher(
       >>> import jax, jax.numpy as jnp
       >>> import pdt_optax
       >>> apply_fn = lambda params, inputs: inputs @ params
-      >>> fisher = pdt_optax.sampled_label_fisher(apply_fn, jax.random.key(0))
+      >>> fisher = pdt_optax.ire.sampled_label_fisher(apply_fn, jax.random.key(0))
       >>> params = jnp.zeros((2, 3))
       >>> inputs = jnp.tile(jnp.array([[1., 10.]]), (64, 1))
       >>> diagonal, _ = fisher.update(params, fisher.init(params), params, inputs=inputs)
@@ -122,7 +122,7 @@ def gauss_newton(
       >>> import jax, jax.numpy as jnp
       >>> import pdt_optax
       >>> apply_fn = lambda params, inputs: inputs @ params
-      >>> curvature = pdt_optax.gauss_newton(apply_fn, jax.random.key(0))
+      >>> curvature = pdt_optax.ire.gauss_newton(apply_fn, jax.random.key(0))
       >>> params, inputs = jnp.zeros((2, 1)), jnp.diag(jnp.array([1., 10.]))
       >>> diagonal, _ = curvature.update(params, curvature.init(params), params, inputs=inputs)
       >>> print(diagonal)
@@ -146,14 +146,14 @@ def given_curvature() -> optax.GradientTransformationExtraArgs:
     Returns:
       A :class:`optax.GradientTransformationExtraArgs` whose ``update`` needs
       ``curvature``, a tree like the parameters. Needed are its values only at the
-      updates at which :func:`pdt_optax.scale_by_ire` makes a new mask.
+      updates at which :func:`pdt_optax.ire.scale_by_ire` makes a new mask.
 
     Examples:
       >>> import jax.numpy as jnp, optax
       >>> import pdt_optax
-      >>> tx = pdt_optax.ire(
+      >>> tx = pdt_optax.ire.ire(
       ...     optax.sgd(1.0), 9.0, gamma=0.5, warmup_steps=0,
-      ...     curvature_fn=pdt_optax.given_curvature(),
+      ...     curvature_fn=pdt_optax.ire.given_curvature(),
       ... )
       >>> params = jnp.zeros(2)
       >>> updates, _ = tx.update(

@@ -23,7 +23,7 @@ from pdt_optax.ire._threshold import count, kth_smallest
 
 
 class IREState(NamedTuple):
-    """State of :func:`pdt_optax.scale_by_ire`.
+    """State of :func:`pdt_optax.ire.scale_by_ire`.
 
     Attributes:
       ire_count: int32, update calls so far.
@@ -81,8 +81,8 @@ def scale_by_ire(
       warmup_steps: steps before the first estimate, during which nothing is
         enlarged; customarily the warm-up of the learning rate.
       curvature_fn: estimator of the diagonal, whose ``update`` returns it in place of
-        updates: :func:`pdt_optax.sampled_label_fisher`,
-        :func:`pdt_optax.gauss_newton`, :func:`pdt_optax.given_curvature`, or one
+        updates: :func:`pdt_optax.ire.sampled_label_fisher`,
+        :func:`pdt_optax.ire.gauss_newton`, :func:`pdt_optax.ire.given_curvature`, or one
         of signed entries, such as
         :func:`optax.contrib.hutchinson_estimator_diag_hessian`. It gets all
         extra arguments of ``update``, and is run only where it is needed.
@@ -112,7 +112,7 @@ def scale_by_ire(
       >>> loss = lambda params: jnp.sum(jnp.array([1., 100.]) * params**2) / 2
       >>> tx = optax.chain(
       ...     optax.sgd(0.015),
-      ...     pdt_optax.scale_by_ire(
+      ...     pdt_optax.ire.scale_by_ire(
       ...         50.0, gamma=0.5, warmup_steps=2,
       ...         curvature_fn=optax.contrib.hutchinson_estimator_diag_hessian(),
       ...     ),
@@ -164,8 +164,8 @@ def scale_by_ire(
         _leaves.check_real(params)
         return IREState(
             ire_count=jnp.zeros([], jnp.int32),
-            flat=_leaves.float_tree(lambda p: jnp.zeros_like(p, bool), params),
-            curvature=_leaves.float_tree(lambda p: jnp.zeros_like(p, jnp.float32), params)
+            flat=_float_tree(lambda p: jnp.zeros_like(p, bool), params),
+            curvature=_float_tree(lambda p: jnp.zeros_like(p, jnp.float32), params)
             if beta
             else None,
             curvature_state=estimator.init(params),
@@ -233,14 +233,14 @@ def ire(
 
     Args:
       base: the optimizer.
-      kappa: see :func:`pdt_optax.scale_by_ire`.
-      **options: of :func:`pdt_optax.scale_by_ire`.
+      kappa: see :func:`pdt_optax.ire.scale_by_ire`.
+      **options: of :func:`pdt_optax.ire.scale_by_ire`.
 
     Returns:
-      ``optax.chain(base, pdt_optax.scale_by_ire(kappa, **options))``
+      ``optax.chain(base, pdt_optax.ire.scale_by_ire(kappa, **options))``
 
     Raises:
-      ValueError: like :func:`pdt_optax.scale_by_ire`.
+      ValueError: like :func:`pdt_optax.ire.scale_by_ire`.
     """
     return optax.chain(base, scale_by_ire(kappa, **options))
 
@@ -261,3 +261,11 @@ def _curvature_leaves(curvature: Any, params: Any) -> list[jax.Array]:
     _leaves.check_shapes("curvature", curvature, params)
     floats = _leaves.FloatLeaves(params)
     return [leaf.astype(jnp.float32) for leaf in floats.of(curvature)]
+
+
+def _float_tree(make: Callable[[Any], Any], params: Any) -> Any:
+    """`make` of each floating-point leaf; in place of the others False of the same shape."""
+    return jax.tree.map(
+        lambda leaf: make(leaf) if _leaves.is_float(leaf) else jnp.zeros_like(leaf, dtype=bool),
+        params,
+    )

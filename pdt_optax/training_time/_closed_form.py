@@ -16,7 +16,9 @@ _POWERS = 30  # Steps that take as long as the powers of one.
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MSECurve:
-    r"""The loss :math:`\frac{c}{2} \|r_t\|^2` at any step; made by :func:`pdt_optax.mse_curve`.
+    r"""The loss :math:`\frac{c}{2} \|r_t\|^2` at any step.
+
+    Made by :func:`pdt_optax.training_time.mse_curve`.
 
     Attributes:
       optimizer: whose steps are taken.
@@ -160,8 +162,8 @@ def mse_curve(
     Examples:
       >>> import numpy as np
       >>> import pdt_optax
-      >>> kernel = pdt_optax.EmpiricalKernel(np.array([[2.]]))
-      >>> curve = pdt_optax.mse_curve(kernel, np.array([[1.]]), learning_rate=0.25)
+      >>> kernel = pdt_optax.training_time.EmpiricalKernel(np.array([[2.]]))
+      >>> curve = pdt_optax.training_time.mse_curve(kernel, np.array([[1.]]), learning_rate=0.25)
       >>> print(curve([0, 1, 2]))
       [0.5     0.125   0.03125]
 

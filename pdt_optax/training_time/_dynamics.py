@@ -40,7 +40,9 @@ class Vector(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """A training run of the linearised network; made by :func:`pdt_optax.function_space_sgd`.
+    """A training run of the linearised network.
+
+    Made by :func:`pdt_optax.training_time.function_space_sgd`.
 
     Attributes:
       loss: over all examples after 0, 1, .. steps, float64.
@@ -139,12 +141,12 @@ def function_space_sgd(
       learning_rate: constant, or a schedule.
       steps: number of steps.
       batches: indices of the examples of each batch, ``(steps, B)``, see
-        :func:`pdt_optax.sample_batches`; None for all examples at every step.
-      momentum: as in :func:`pdt_optax.mse_curve`.
-      nesterov: as in :func:`pdt_optax.mse_curve`.
-      weight_decay: as in :func:`pdt_optax.mse_curve`.
-      decoupled: as in :func:`pdt_optax.mse_curve`.
-      origin: as in :func:`pdt_optax.mse_curve`.
+        :func:`pdt_optax.training_time.sample_batches`; None for all examples at every step.
+      momentum: as in :func:`pdt_optax.training_time.mse_curve`.
+      nesterov: as in :func:`pdt_optax.training_time.mse_curve`.
+      weight_decay: as in :func:`pdt_optax.training_time.mse_curve`.
+      decoupled: as in :func:`pdt_optax.training_time.mse_curve`.
+      origin: as in :func:`pdt_optax.training_time.mse_curve`.
       kernel_losses: with several kernels, the positive and falling losses to which they
         belong; between two of them, the kernel is interpolated linearly in the logarithm
         of the loss.
@@ -159,8 +161,8 @@ def function_space_sgd(
     Examples:
       >>> import numpy as np
       >>> import pdt_optax
-      >>> kernel = pdt_optax.EmpiricalKernel(np.eye(2))
-      >>> path = pdt_optax.function_space_sgd(
+      >>> kernel = pdt_optax.training_time.EmpiricalKernel(np.eye(2))
+      >>> path = pdt_optax.training_time.function_space_sgd(
       ...     kernel, np.zeros((2, 2)), np.array([0, 1]), loss="softmax_cross_entropy",
       ...     learning_rate=1.0, steps=3,
       ... )

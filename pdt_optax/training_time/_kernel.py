@@ -20,7 +20,7 @@ _PRODUCT = {2: "ij,ja->ia", 3: "aij,ja->ia", 4: "iajb,jb->ia"}
 class EmpiricalKernel(NamedTuple):
     r"""Inner products of the gradients of a network's outputs.
 
-    Made by :func:`pdt_optax.empirical_kernel`. For ``N`` examples and ``C`` outputs
+    Made by :func:`pdt_optax.training_time.empirical_kernel`. For ``N`` examples and ``C`` outputs
     the whole kernel is :math:`\Theta_{ia,jb} = \langle \nabla f_a(x_i), \nabla f_b(x_j)
     \rangle`.
 
@@ -116,7 +116,7 @@ def empirical_kernel(
       >>> import pdt_optax
       >>> inputs = np.array([[1., 2.], [0., 1.]], np.float32)
       >>> linear = lambda w, x: x @ w
-      >>> kernel = pdt_optax.empirical_kernel(linear, np.zeros((2, 1)), inputs)
+      >>> kernel = pdt_optax.training_time.empirical_kernel(linear, np.zeros((2, 1)), inputs)
       >>> kernel.matrix[:, 0, :, 0]
       array([[5., 2.],
              [2., 1.]])

@@ -21,7 +21,7 @@ _PROJECT_ABOVE_BYTES = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Arguments of :func:`pdt_optax.predict_training_time`, checked."""
+    """Arguments of :func:`pdt_optax.training_time.predict_training_time`, checked."""
 
     apply_fn: ApplyFn
     params: Any
@@ -42,7 +42,7 @@ class Plan:
         form = self.kernel.form if isinstance(self.kernel, _kernel.EmpiricalKernel) else self.kernel
         if not isinstance(form, str):
             raise ValueError(
-                "`kernel` must be a name or a pdt_optax.EmpiricalKernel, got "
+                "`kernel` must be a name or a pdt_optax.training_time.EmpiricalKernel, got "
                 f"{type(form).__name__}."
             )
         form = "exact" if form == "auto" else form

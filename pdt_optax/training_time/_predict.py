@@ -55,26 +55,26 @@ def predict_training_time(
         norm and dropout in inference mode.
       params: pretrained parameters; leaves that are not floating-point are constants.
       data: ``(inputs, targets)`` of shapes ``(N, ...)``, or an iterable of such batches.
-      loss: as in :func:`pdt_optax.function_space_sgd`; averaged over the examples.
+      loss: as in :func:`pdt_optax.training_time.function_space_sgd`; averaged over the examples.
       learning_rate: constant, or a schedule. Only SGD is predicted: no Adam, no clipping.
       max_steps: steps to predict at most.
       momentum: as in :func:`optax.sgd`.
       nesterov: as in :func:`optax.sgd`.
-      weight_decay: as in :func:`pdt_optax.mse_curve`, toward zero.
-      decoupled: as in :func:`pdt_optax.mse_curve`.
+      weight_decay: as in :func:`pdt_optax.training_time.mse_curve`, toward zero.
+      decoupled: as in :func:`pdt_optax.training_time.mse_curve`.
       batch_size: examples a step; None for all.
       threshold: the loss to reach; give this or `relative`.
       relative: the loss to reach as a factor of the `reference`.
       reference: ``'initial'`` the initial loss; ``'final'`` the one predicted after `max_steps`,
         with a factor of at least 1; ``'absolute'`` one. The choice changes the answer.
-      kernel: a form of :func:`pdt_optax.empirical_kernel`, or ``'auto'``: exact up to 3000
-        outputs in all, otherwise by class. ``'trace'`` is cheapest, and as good where the last
-        layer is freshly initialised near zero. Or a kernel of this network and these inputs,
+      kernel: a form of :func:`pdt_optax.training_time.empirical_kernel`, or ``'auto'``: exact up
+        to 3000 outputs in all, otherwise by class. ``'trace'`` is cheapest, and as good where the
+        last layer is freshly initialised near zero. Or a kernel of this network and these inputs,
         which then serves predictions of several optimizers.
-      projection_dim: as in :func:`pdt_optax.empirical_kernel`; by default ``max(2N, 2000)`` if
-        the gradients of one output of all examples take more than 1 GiB and the form is not
-        exact, otherwise none.
-      num_cotangents: as in :func:`pdt_optax.empirical_kernel`.
+      projection_dim: as in :func:`pdt_optax.training_time.empirical_kernel`; by default
+        ``max(2N, 2000)`` if the gradients of one output of all examples take more than 1 GiB and
+        the form is not exact, otherwise none.
+      num_cotangents: as in :func:`pdt_optax.training_time.empirical_kernel`.
       linearizations: how often the network is linearised: at the start, and where a single
         linearisation brings the weights at losses down to the threshold, evenly spaced in
         the logarithm; in between the kernel is interpolated. Follows a kernel that moves,
@@ -82,7 +82,7 @@ def predict_training_time(
       max_samples: predict from as many examples, and extrapolate the logarithm of the steps
         from this number and half of it to ``N``, linearly in that of the number (our own rule):
         of little use from fewer than half of them. The curve is that of the examples used.
-      sampling: as in :func:`pdt_optax.sample_batches`.
+      sampling: as in :func:`pdt_optax.training_time.sample_batches`.
       key: of batches, signs and projections; by default ``jax.random.key(0)``.
 
     Returns:
@@ -96,7 +96,7 @@ def predict_training_time(
       >>> import numpy as np
       >>> import pdt_optax
       >>> inputs, targets = np.eye(2, dtype=np.float32), np.ones((2, 1))
-      >>> prediction = pdt_optax.predict_training_time(
+      >>> prediction = pdt_optax.training_time.predict_training_time(
       ...     lambda w, x: x @ w, np.zeros((2, 1), np.float32), (inputs, targets), loss="mse",
       ...     learning_rate=1.0, relative=0.1, max_steps=10,
       ... )

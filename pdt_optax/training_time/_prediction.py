@@ -10,7 +10,9 @@ from pdt_optax.training_time._kernel import EmpiricalKernel
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingTimePrediction:
-    """What training is predicted to do; made by :func:`pdt_optax.predict_training_time`.
+    """What training is predicted to do.
+
+    Made by :func:`pdt_optax.training_time.predict_training_time`.
 
     Attributes:
       steps: until the loss is at most the threshold; None unless `status` is ``'reached'``.

@@ -20,7 +20,7 @@ def steps_to_threshold(
 
     Args:
       curve: losses after 0, 1, .. steps, or a function from numbers of steps to losses
-        such as :func:`pdt_optax.mse_curve` gives.
+        such as :func:`pdt_optax.training_time.mse_curve` gives.
       threshold: the loss to reach.
       max_steps: steps looked at, at least 1.
 
@@ -32,7 +32,7 @@ def steps_to_threshold(
 
     Examples:
       >>> import pdt_optax
-      >>> pdt_optax.steps_to_threshold([1.0, 0.6, 0.4, 0.5], 0.5, max_steps=3)
+      >>> pdt_optax.training_time.steps_to_threshold([1.0, 0.6, 0.4, 0.5], 0.5, max_steps=3)
       2
     """
     max_steps = as_int("max_steps", max_steps, 1)
