@@ -29,44 +29,43 @@ Resolve = Callable[[str | Predictor, int | float], Predictor]
 def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
     r"""Dynamic Mode Decomposition of the snapshots.
 
-        With :math:`X = [s_1, \dots, s_{h-1}] = U S V^\top` (truncated) and
-        :math:`Y = [s_2, \dots, s_h]`, the reduced operator
-        :math:`U^\top Y V S^{-1} = E \Lambda E^{-1}` gives the prediction
+    With :math:`X = [s_1, \dots, s_{h-1}] = U S V^\top` (truncated) and
+    :math:`Y = [s_2, \dots, s_h]`, the reduced operator
+    :math:`U^\top Y V S^{-1} = E \Lambda E^{-1}` gives the prediction
 
-        .. math::
-          p_k = s_h + \mathrm{Re}\,\Phi (\Lambda^k - I) \Phi^+ s_h.
+    .. math::
+      p_k = s_h + \mathrm{Re}\,\Phi (\Lambda^k - I) \Phi^+ s_h.
 
-        Args:
-          svd_rank: truncation with PyDMD's meaning: -1 none, 0 the Gavish-Donoho
-            threshold, a positive int that many singular directions, a float in
-            (0, 1) the fraction of energy kept. Directions which the Gram matrix
-            cannot tell from zero in its precision are always left out.
-          exact: exact modes :math:`\Phi = Y V S^{-1} E` (Tu et al. 2014); if False
-            projected modes :math:`\Phi = U E`.
+    Args:
+      svd_rank: truncation with PyDMD's meaning: -1 none, 0 the Gavish-Donoho
+        threshold, a positive int that many singular directions, a float in
+        (0, 1) the fraction of energy kept. Directions which the Gram matrix
+        cannot tell from zero in its precision are always left out.
+      exact: exact modes :math:`\Phi = Y V S^{-1} E` (Tu et al. 2014); if False
+        projected modes :math:`\Phi = U E`.
 
-        Returns:
-          A predictor.
+    Returns:
+      A predictor.
 
-        Raises:
-          ValueError: if `svd_rank` has none of these forms.
+    Raises:
+      ValueError: if `svd_rank` has none of these forms.
 
-        Examples:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> import pdt_optax
-          >>> snapshots = jnp.outer(jnp.array([8., 4., 2.]), jnp.array([1., 3.]))
-          >>> basis = jnp.vstack([jnp.diff(snapshots, axis=0), snapshots[-1:]])
-          >>> gram = pdt_optax.predictors.Gram(basis @ basis.T, jnp.array(2.))
-          >>> displacements = pdt_optax.predictors.dmd()(gram, 2) @ basis
-          >>> bool(jnp.allclose(displacements, jnp.array([[-1., -3.], [-1.5, -4.5]])))
-          True
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import pdt_optax
+      >>> snapshots = jnp.outer(jnp.array([8., 4., 2.]), jnp.array([1., 3.]))
+      >>> basis = jnp.vstack([jnp.diff(snapshots, axis=0), snapshots[-1:]])
+      >>> gram = pdt_optax.predictors.Gram(basis @ basis.T, jnp.array(2.))
+      >>> displacements = pdt_optax.predictors.dmd()(gram, 2) @ basis
+      >>> bool(jnp.allclose(displacements, jnp.array([[-1., -3.], [-1.5, -4.5]])))
+      True
 
-        References:
-          Schmid, `Dynamic mode decomposition of numerical and experimental data
-          <https://doi.org/10.1017/S0022112010001217>`_, 2010
+    References:
+      Schmid, `Dynamic mode decomposition of numerical and experimental data
+      <https://doi.org/10.1017/S0022112010001217>`_, 2010
 
-          Tu et al., `On dynamic mode decomposition: theory and applications
-          <https://arxiv.org/abs/1312.0041>`_, 2014
+      Tu et al., `On dynamic mode decomposition: theory and applications
+      <https://arxiv.org/abs/1312.0041>`_, 2014
     """
     return DMD(svd_rank, exact, affine=False)
 
@@ -98,23 +97,22 @@ def affine_dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
 def linear() -> Predictor:
     """Straight line through the oldest and the newest snapshot.
 
-        ``D_k = k (s_h - s_1) / (h - 1)``. A control: what a prediction without any
-        dynamics achieves.
+    ``D_k = k (s_h - s_1) / (h - 1)``. A control: what a prediction without any
+    dynamics achieves.
 
-        Returns:
-          A predictor.
+    Returns:
+      A predictor.
 
-        Examples:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> import pdt_optax
-          >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
-          >>> gram = pdt_optax.predictors.Gram(
-          ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
-          ... )
-          >>> pdt_optax.predictors.linear()(gram, 2)
-          Array([[0.5, 0.5, 0. ],
-                 [1. , 1. , 0. ]], dtype=float32)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import pdt_optax
+      >>> increments_and_newest = jnp.array([[1., 0.5, 3.]])  # s = 1.5, 2.5, 3
+      >>> gram = pdt_optax.predictors.Gram(
+      ...     increments_and_newest.T @ increments_and_newest, jnp.array(1.)
+      ... )
+      >>> pdt_optax.predictors.linear()(gram, 2)
+      Array([[0.5, 0.5, 0. ],
+             [1. , 1. , 0. ]], dtype=float32)
     """
 
     def predict(gram: Gram, horizon: int) -> jax.Array:
