@@ -123,7 +123,7 @@ class Schedule(NamedTuple):
     def observe(
         self,
         value: jax.Array,
-        is_safe: jax.Array | bool,
+        is_safe: jax.Array,
         ends: jax.Array,
         period: int,
         tolerance: float,

@@ -95,7 +95,7 @@ def metrics(opt_state: Any) -> Metrics:
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
     ratios = jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0)
     history, schedule = state.history, state.schedule
-    most = jnp.iinfo(jnp.int32).max if history.stream else len(history.rows.increments) + 1
+    most = jnp.iinfo(jnp.int32).max if history.stream else len(history.rows.ring) + 1
     return Metrics(
         snapshots=jnp.minimum(history.snapshots_taken, most),
         predictions=state.predictions,

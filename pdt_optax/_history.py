@@ -23,31 +23,35 @@ class Stored(NamedTuple):
     """What a history holds of one block.
 
     Attributes:
-      anchor: the newest snapshot.
-      increments: a ring of them: a list of arrays like the anchor, or of rows one array.
-      scales: of the increments, if their dtype needs them; otherwise None.
+      newest: the newest snapshot.
+      ring: the increments: a list of arrays like the newest snapshot, or of rows one array.
+      ring_scales: of the increments, if their dtype needs them; otherwise None.
     """
 
-    anchor: jax.Array
-    increments: Any
-    scales: Any
+    newest: jax.Array
+    ring: Any
+    ring_scales: Any
 
     def column(self) -> "Column":
         """The increments, in the order of the ring, and the anchor; in compute precision."""
-        dtype = compute_dtype(self.anchor)
-        newest = self.anchor.astype(dtype)
-        if isinstance(self.increments, jax.Array):
-            return jnp.stack([*_quantize.decode(self.increments, self.scales, dtype), newest])
-        scales = [None] * len(self.increments) if self.scales is None else self.scales
+        dtype = compute_dtype(self.newest)
+        newest = self.newest.astype(dtype)
+        if isinstance(self.ring, jax.Array):
+            return jnp.stack([*_quantize.decode(self.ring, self.ring_scales, dtype), newest])
+        scales = [None] * len(self.ring) if self.ring_scales is None else self.ring_scales
         decode = functools.partial(_quantize.decode, dtype=dtype)
-        return [*map(decode, self.increments, scales), newest]
+        return [*map(decode, self.ring, scales), newest]
+
+    def with_newest(self, newest: jax.Array) -> "Stored":
+        """The same with another newest snapshot."""
+        return self._replace(newest=newest.astype(self.newest.dtype))
 
     def write(self, slot: jax.Array | int, increment: jax.Array) -> "Stored":
         """Stores an increment at a place of the ring."""
-        codes, scales = _quantize.encode(increment, self.increments[0].dtype)
+        codes, scales = _quantize.encode(increment, self.ring[0].dtype)
         return self._replace(
-            increments=_written(self.increments, slot, codes),
-            scales=None if scales is None else _written(self.scales, slot, scales),
+            ring=_written(self.ring, slot, codes),
+            ring_scales=None if scales is None else _written(self.ring_scales, slot, scales),
         )
 
 
@@ -66,8 +70,9 @@ class History(NamedTuple):
         and orthogonal, or zero.
       scales: with int8 ``h - 1`` trees like the parameters, of bfloat16 scales for blocks of
         the increments' last axis; otherwise empty.
-      rows: of the small leaves the anchor ``(R, 128)``, the increments ``(h - 1, R, 128)``, and
-        with int8 the scales ``(h - 1, R, 1)``. Replicated where the leaves are sharded.
+      rows: of the small leaves the newest snapshot ``(R, 128)``, the increments
+        ``(h - 1, R, 128)``, and with int8 their scales ``(h - 1, R, 1)``. Replicated where the
+        leaves are sharded.
       stream: with :class:`pdt_optax.Streaming` what was seen, in coordinates of the
         directions; otherwise None.
     """
@@ -102,9 +107,9 @@ class History(NamedTuple):
             return tuple(tree(like, [ring[k] for ring in rings]) for k, like in enumerate(likes))
 
         return self._replace(
-            anchor=tree(self.anchor, [part.anchor for part in large]),
-            increments=trees(self.increments, [part.increments for part in large]),
-            scales=trees(self.scales, [part.scales for part in large]),
+            anchor=tree(self.anchor, [part.newest for part in large]),
+            increments=trees(self.increments, [part.ring for part in large]),
+            scales=trees(self.scales, [part.ring_scales for part in large]),
             rows=rows,
         )
 
@@ -132,9 +137,9 @@ def init(layout: Layout, params: Any, places: int, dtype: Any, stream: Any = Non
     small = {leaf: snapshot(leaves[leaf]) for leaf in layout.small}
     shape = (layout.num_rows, ROW)
     rows = Stored(
-        anchor=jax.jit(layout.rows)(small) if small else jnp.zeros(shape, layout.dtype),
-        increments=jnp.zeros((places, *shape), dtype or layout.dtype),
-        scales=jnp.zeros((places, layout.num_rows, 1), jnp.bfloat16) if is_scaled else None,
+        newest=jax.jit(layout.rows)(small) if small else jnp.zeros(shape, layout.dtype),
+        ring=jnp.zeros((places, *shape), dtype or layout.dtype),
+        ring_scales=jnp.zeros((places, layout.num_rows, 1), jnp.bfloat16) if is_scaled else None,
     )
     return History(
         snapshots_taken=jnp.ones([], jnp.int32),
@@ -165,13 +170,13 @@ def _changed(
 ) -> History:
     stored = []
     for part, new in zip(history.stored(layout), newest, strict=True):
-        increment = difference(new, part.anchor)
+        increment = difference(new, part.newest)
         if adds:
             column = part.column()[:-1]
             increment += functools.reduce(
                 operator.add, (jnp.where(slot == k, old, 0) for k, old in enumerate(column))
             )
-        stored.append(part.write(slot, increment)._replace(anchor=new.astype(part.anchor.dtype)))
+        stored.append(part.write(slot, increment).with_newest(new))
     return history.with_stored(layout, stored)
 
 

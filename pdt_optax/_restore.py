@@ -9,9 +9,11 @@ from pdt_optax import _leaves
 
 _ARGUMENTS = {
     "anchor": "params",
+    "newest": "params",
     "schedule": "scheduler",
     "operators": "scope",
     "scales": "history_dtype",
+    "ring_scales": "history_dtype",
     "stream": "history",
 }
 
@@ -91,6 +93,9 @@ def _describe(leaf: Any) -> str:
 
 def _argument(path: str, found: dict[str, Any], expected: dict[str, Any]) -> str:
     parts = path.split("/")
+    if parts[-2:-1] == ["rows"] and parts[-1] in ("increments", "scales"):
+        places = {tree[path].shape[0] for tree in (found, expected) if path in tree}
+        return "history" if len(places) > 1 else "history_dtype"
     if "increments" in parts:
         increment = "/".join(parts[: parts.index("increments") + 2]) + "/"
         both = all(

@@ -59,9 +59,10 @@ class Scheduler:
         if value is not None:
             value = _checks.scalar("value", value)
             _sums.check_same("value", value, core.leaves, core.axis_name)
-            is_safe = not rolls_back or can_come_back(
-                core.arrive(updates), fallback, schedule.jump_watched, core.axis_name
-            )
+            is_safe = jnp.ones([], bool)
+            if rolls_back:
+                arrived, jumped = core.arrive(updates), schedule.jump_watched
+                is_safe = can_come_back(arrived, fallback, jumped, core.axis_name)
             schedule, regrets = schedule.observe(
                 value,
                 is_safe,

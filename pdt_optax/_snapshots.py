@@ -54,7 +54,7 @@ def snapshots(opt_state: Any, params: Any) -> list[Any]:
         )
     layout = _layout_of(history, params)
     columns = history.columns(layout)
-    places, taken = len(history.rows.increments), int(history.snapshots_taken)
+    places, taken = len(history.rows.ring), int(history.snapshots_taken)
     held = [[column[-1] for column in columns]]
     for age in range(min(places, taken - 1)):
         place = (taken - 2 - age) % places

@@ -139,7 +139,7 @@ class Streaming:
         """
         held, ids = history.stored(layout), layout.ids(groups[0])
         columns = [
-            _basis.extended(part.column()[:-1], _basis.difference(new, part.anchor))
+            _basis.extended(part.column()[:-1], _basis.difference(new, part.newest))
             for part, new in zip(held, newest, strict=True)
         ]
         products = _basis.gram(columns, ids, groups[1], axis_name)
@@ -155,7 +155,7 @@ class Streaming:
             directions = _basis.combinations(combinations.swapaxes(1, 2), column, group)
             for k, direction in enumerate(directions):
                 part = part.write(k, direction)
-            turned.append(part._replace(anchor=new.astype(part.anchor.dtype)))
+            turned.append(part.with_newest(new))
         return history.with_stored(layout, turned)._replace(
             snapshots_taken=optax.safe_increment(history.snapshots_taken), stream=stream
         )
@@ -163,8 +163,7 @@ class Streaming:
     def replace_newest(self, history: History, layout: Layout, newest: list[jax.Array]) -> History:
         """Puts `newest` in the place of the newest snapshot; what was seen remains."""
         turned = [
-            part._replace(anchor=new.astype(part.anchor.dtype))
-            for part, new in zip(history.stored(layout), newest, strict=True)
+            part.with_newest(new) for part, new in zip(history.stored(layout), newest, strict=True)
         ]
         held = history.with_stored(layout, turned)
         return held._replace(stream=history.stream.without_last())

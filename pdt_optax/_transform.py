@@ -187,6 +187,12 @@ def end_period(
       >>> print(pdt_optax.metrics(history).predictions)
       2
     """
-    nothing = jax.tree.map(lambda param: jnp.full_like(param, -0.0), params)  # x + -0.0 is x.
-    updates, state = link.update(nothing, state, params, **extra_args)
-    return optax.apply_updates(params, updates), state
+
+    def nothing(param):
+        return jnp.full_like(param, -0.0) if _leaves.is_float(param) else param  # x + -0.0 is x.
+
+    def moved(param, update):
+        return _leaves.apply_update(param, update) if _leaves.is_float(param) else param
+
+    updates, state = link.update(jax.tree.map(nothing, params), state, params, **extra_args)
+    return jax.tree.map(moved, params, updates), state

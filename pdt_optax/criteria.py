@@ -17,6 +17,17 @@ import numpy as np
 
 from pdt_optax._checks import check_is_called
 
+__all__ = [
+    "Criterion",
+    "Proposal",
+    "accept_all",
+    "all_of",
+    "final_sign",
+    "magnitude_bounds",
+    "path_sign",
+    "random_mask",
+]
+
 
 class Proposal(NamedTuple):
     """What is proposed for one leaf of the parameters at a prediction.

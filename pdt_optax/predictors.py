@@ -16,6 +16,17 @@ import numpy as np
 from pdt_optax._checks import check_is_called
 from pdt_optax._dmd import DMD, Gram, along
 
+__all__ = [
+    "DMD",
+    "Gram",
+    "Predictor",
+    "affine_dmd",
+    "average",
+    "dmd",
+    "last_increment",
+    "linear",
+]
+
 Predictor = Callable[[Gram, int], jax.Array]
 """From the Gram matrix of a history and a horizon to coefficients ``(horizon, h)``.
 

@@ -13,7 +13,7 @@ from pdt_optax import _quantize
 
 def anchor(state: Any, params: Any) -> Any:
     """The newest snapshot."""
-    return _whole(state.history.anchor, state.history.rows.anchor, params)
+    return _whole(state.history.anchor, state.history.rows.newest, params)
 
 
 def in_time(state: Any, params: Any) -> tuple[Any, ...]:
@@ -23,10 +23,10 @@ def in_time(state: Any, params: Any) -> tuple[Any, ...]:
     oldest = (int(history.snapshots_taken) - 1) % places
     found = []
     for place in (*range(oldest, places), *range(oldest)):
-        tree, rows = history.increments[place], history.rows.increments[place]
+        tree, rows = history.increments[place], history.rows.ring[place]
         if history.scales:
             tree = jax.tree.map(_decoded, tree, history.scales[place])
-            rows = _decoded(rows, history.rows.scales[place])
+            rows = _decoded(rows, history.rows.ring_scales[place])
         found.append(_whole(tree, rows, params))
     return tuple(found)
 

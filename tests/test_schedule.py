@@ -13,7 +13,7 @@ from ring import anchor, in_time
 from transforms import ACCEPT_ALL, extrapolating, way_back
 
 import pdt_optax
-from pdt_optax._scheduler import Schedule
+from pdt_optax.state import Schedule
 
 LINEAR = {"predictor": "linear", "criteria": ACCEPT_ALL, "history": 3, "start": 3}
 

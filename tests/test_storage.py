@@ -77,7 +77,7 @@ def test_the_history_in_eight_bits_is_that_in_full():
     never = pdt_optax.criteria.magnitude_bounds(1e30)
     params, full = train(chain(criteria=never), initial_params())
     _, small = train(chain(criteria=never, history_dtype="int8"), initial_params())
-    assert small[-1].history.rows.increments.dtype == jnp.int8
+    assert small[-1].history.rows.ring.dtype == jnp.int8
     assert all(leaf.dtype == jnp.int8 for leaf in jax.tree.leaves(small[-1].history.increments))
     for old, new in zip(in_time(full[-1], params), in_time(small[-1], params), strict=True):
         for name in old:

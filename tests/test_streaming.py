@@ -168,7 +168,7 @@ def test_what_is_not_finite_passes_by():
     state, updates = jax.jit(jax.vmap(run))(moves)
     np.testing.assert_array_equal(updates, moves)
     history = state.history
-    chex.assert_tree_all_finite((history.stream, history.increments, history.rows.increments))
+    chex.assert_tree_all_finite((history.stream, history.increments, history.rows.ring))
     assert (history.stream.stream_weight == jnp.array([[22], [22], [22], [24]])).all()
     found = np.linalg.eigvals(state.report.operators[:, 0])
     for eigenvalues in found:
