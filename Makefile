@@ -25,6 +25,7 @@ test: lint  ## Lint, types, tests and doctests
 
 bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
 	$(BIN)/python -m experiments.bench
+	$(BIN)/python -m experiments.bench_compiling
 	$(BIN)/python -m experiments.bench_accuracy
 	$(BIN)/python -m experiments.bench_ire
 

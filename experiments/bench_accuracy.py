@@ -74,8 +74,9 @@ def _move(keys: jax.Array, period: jax.Array, shape: tuple[int, ...]) -> jax.Arr
 
 def _basis(history: pdt_optax.state.History, size: int) -> list[np.ndarray]:
     """The increments and the newest snapshot, flat; a small leaf lies in the rows."""
-    held: Any = history if jax.tree.leaves(history.anchor) else history.rows
-    return [np.asarray(array).reshape(-1)[:size] for array in (*held.increments, held.anchor)]
+    rows, is_large = history.rows, bool(jax.tree.leaves(history.anchor))
+    held = (*history.increments, history.anchor) if is_large else (*rows.ring, rows.newest)
+    return [np.asarray(array).reshape(-1)[:size] for array in held]
 
 
 def _coefficients(basis: list[np.ndarray]) -> np.ndarray:

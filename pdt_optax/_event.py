@@ -113,36 +113,41 @@ class Event:
         Returns:
           `updates` and `accepted` of a :class:`Landing`.
         """
-        paths = paths[..., self.in_ring]
-
-        def merge(block: int) -> jax.Array:
-            return self._merged(block, paths, usable, horizon, criterion)
-
-        merged = list(map(merge, range(len(self.weights))))
-        if self.layout.small:  # Behind a loop, or XLA would compute them anew for each leaf.
-            merged[0] = run_if(usable.any(), lambda _: merge(0), self.updates[0])
+        paths, blocks = paths[..., self.in_ring], range(len(self.weights))
+        nowhere = [jnp.zeros(update.shape, bool) for update in self.updates]
+        # In a loop, or XLA would compute the masks anew for each use.
+        masks = run_if(
+            usable.any(),
+            lambda _: [self._mask(block, paths, usable, horizon, criterion) for block in blocks],
+            nowhere,
+        )
+        jumps = [self._jump(block, paths[:, -1:])[1] for block in blocks]
+        merged = list(map(jnp.where, masks, jumps, self.updates))
         leaves = list(range(len(self.layout)))
-        sums = [
-            _sums.of_block([(new != own) & ~jnp.isnan(new)], leaf)
-            for new, own, leaf in zip(merged, self.updates, self.layout.ids(leaves), strict=True)
-        ]
-        accepted = _sums.by_group(sums, self.layout.ids(leaves), len(leaves), self.axis_name)
+        ids = self.layout.ids(leaves)
+        sums = [_sums.of_block([mask], leaf) for mask, leaf in zip(masks, ids, strict=True)]
+        accepted = _sums.by_group(sums, ids, len(leaves), self.axis_name)
         return self.layout.leaves(merged, self.proposed), accepted[:, 0]
 
-    def _merged(self, block, paths, usable, horizon, criterion) -> jax.Array:
+    def _mask(self, block, paths, usable, horizon, criterion) -> jax.Array:
         """A coordinate that the optimizer leaves in place, or that would not be finite, stays."""
-        weight, update, column = self.weights[block], self.updates[block], self.columns[block]
-        group, own = self.ids[block], self.moves[block]
-        path = tuple(_basis.combinations(paths, column, group))
+        weight, update, own = self.weights[block], self.updates[block], self.moves[block]
+        path, jump = self._jump(block, paths)
         mask = criterion(Proposal(own, path, horizon, self.number, block))
-        mask &= _basis.of_group(usable, group)
-        offset = column[-1] - weight.astype(column[-1].dtype)
-        jump = (path[-1] + offset).astype(self.narrowest[block]).astype(update.dtype)
+        mask &= _basis.of_group(usable, self.ids[block])
         landing = _leaves.apply_update(weight, jump)
-        mask &= jnp.isfinite(landing) & jnp.isfinite(own) & (own != 0)
+        mask &= jnp.isfinite(landing) & jnp.isfinite(own) & (own != 0) & (jump != update)
         if self.limits is not None and self.limits.may_land is not None:
             mask &= self.limits.may_land(landing, _leaves.apply_update(weight, update), own)
-        return jnp.where(mask, jump, update)
+        return mask
+
+    def _jump(self, block, paths) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """Displacements at the points of a path, and the update that leads to its end."""
+        weight, update, column = self.weights[block], self.updates[block], self.columns[block]
+        path = tuple(_basis.combinations(paths, column, self.ids[block]))
+        offset = column[-1] - weight.astype(column[-1].dtype)
+        jump = (path[-1] + offset).astype(self.narrowest[block]).astype(update.dtype)
+        return path, jump
 
     def relative_error(self, first: jax.Array, usable: jax.Array) -> jax.Array:
         """``||p_1 - w_opt|| / ||d||`` over the groups that are usable and finite; inf if none is.

@@ -10,6 +10,7 @@ from pdt_optax import _leaves
 _ARGUMENTS = {
     "anchor": "params",
     "newest": "params",
+    "newest": "params",
     "schedule": "scheduler",
     "operators": "scope",
     "scales": "history_dtype",
@@ -93,7 +94,7 @@ def _describe(leaf: Any) -> str:
 
 def _argument(path: str, found: dict[str, Any], expected: dict[str, Any]) -> str:
     parts = path.split("/")
-    if parts[-2:-1] == ["rows"] and parts[-1] in ("increments", "scales"):
+    if parts[-2:-1] == ["rows"] and parts[-1] in ("ring", "ring_scales"):
         places = {tree[path].shape[0] for tree in (found, expected) if path in tree}
         return "history" if len(places) > 1 else "history_dtype"
     if "increments" in parts:

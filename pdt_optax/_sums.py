@@ -52,7 +52,7 @@ def by_group(
             of_groups[group] = part if of_groups[group] is zero else of_groups[group] + part
         else:
             member = jnp.asarray(group)[None] == jnp.arange(num_groups)[:, None]
-            of_rows = jnp.matmul(member.astype(dtype), part, precision="highest")
+            of_rows = jnp.where(member[:, :, None], part[None], 0).sum(axis=1)
     total = jnp.stack(of_groups)
     total = total if of_rows is None else total + of_rows
     return jax.lax.psum(total, names) if names else total

@@ -77,7 +77,8 @@ def main(options):
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, P("data"))
     layout = NamedSharding(mesh, LAYOUTS[options.layout])
-    tx = optax.chain(optax.adam(0.02), pdt_optax.pdt(STEPS, history=3, start=3, interval=0))
+    jump = pdt_optax.Extrapolate(history=3, start=3, interval=0)
+    tx = optax.chain(optax.adam(0.02), pdt_optax.pdt(STEPS, jump))
 
     def init():
         params = initial_params()
@@ -87,7 +88,10 @@ def main(options):
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout),
         jax.eval_shape(initial_params),
     )
-    shardings = (jax.tree.map(lambda _: layout, placed), pdt_optax.state.state_shardings(tx, placed))
+    shardings = (
+        jax.tree.map(lambda _: layout, placed),
+        pdt_optax.state.state_shardings(tx, placed),
+    )
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         jax.eval_shape(init),

@@ -1,6 +1,7 @@
 """Every bad argument gives an error that names it, what it must be and what it was."""
 
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ring import anchor
+from transforms import extrapolating
 
 import pdt_optax
 
@@ -27,54 +30,81 @@ import pdt_optax
         ({"criteria": None}, "`criteria` must be .* got None"),
         ({"predictor": "dmdd"}, "`predictor` must be one of 'dmd', .* got 'dmdd'"),
         ({"predictor": 3}, "`predictor` must be one of 'dmd', .* got 3"),
-        ({"svd_rank": -2}, r"`svd_rank` must be -1 .* got -2"),
-        ({"svd_rank": 1.0}, r"`svd_rank` must be -1 .* got 1\.0"),
-        ({"svd_rank": 1.5}, r"`svd_rank` must be -1 .* got 1\.5"),
-        ({"svd_rank": float("nan")}, r"`svd_rank` must be -1 .* got nan"),
-        ({"svd_rank": float("inf")}, r"`svd_rank` must be -1 .* got inf"),
-        ({"svd_rank": "0"}, r"`svd_rank` must be -1 .* got '0'"),
         ({"scope": "layer"}, "`scope` must be 'global', 'leaf', .* got 'layer'"),
         ({"history_dtype": "int8"}, None),
         (
             {"history_dtype": "int4"},
-            "`history_dtype` must be None, a floating .* 'int8', .* got 'int4'",
+            "`history_dtype` must be None, a floating .* or 'int8'; got 'int4'",
         ),
         ({"axis_name": ()}, r"`axis_name` must be None, the name of a mesh axis .* got \(\)"),
         ({"axis_name": 0}, "`axis_name` must be None, the name of a mesh axis .* got 0"),
-        ({"verify": True}, r"`verify` must be None or a pdt_optax\.Verify, got True"),
         *[
             (
-                {"verify": pdt_optax.Verify(), name: value},
-                f"`{name}` must be left out where `verify` is given, .* got {value!r}",
+                {"history_dtype": name},
+                "`history_dtype` must be None, a floating dtype of 16 bits or",
             )
-            for name, value in {
-                "criteria": "bounded",
-                "predictor": "linear",
-                "horizon": 10,
-                "svd_rank": 2,
-            }.items()
+            for name in ("float8_e4m3fn", "float8_e5m2", "int16", "bool")
         ],
+        ({"scheduler": 1}, r"`scheduler` must be None or a pdt_optax\.Adaptive, got 1"),
         (
-            {"predictor": pdt_optax.predictors.dmd(2), "svd_rank": 2},
-            "`svd_rank` must be left out where `predictor` is given, which has its own; got 2",
-        ),
-        ({"adaptive": 1}, r"`adaptive` must be None or a pdt_optax\.Adaptive, got 1"),
-        ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
-        (
-            {"value_tolerance": "a"},
-            "`value_tolerance` must be a finite number of at least 0, got 'a'",
+            {"scheduler": pdt_optax.Adaptive},
+            r"`scheduler` must be None or a pdt_optax\.Adaptive, got <class",
         ),
         ({"history_dtype": "half"}, None),
         ({"history_dtype": "what"}, "`history_dtype` must be None, a floating .* got 'what'"),
     ],
 )
 def test_construction(options, message):
-    options = {"snapshot_every": 4} | options
+    options = {"every": options.pop("snapshot_every", 4)} | options
     if message is None:
-        pdt_optax.pdt(**options)
+        extrapolating(**options)
         return
     with pytest.raises(ValueError, match=message):
-        pdt_optax.pdt(**options)
+        extrapolating(**options)
+
+
+@pytest.mark.parametrize("jump", [True, "paper", pdt_optax.Verify, pdt_optax.Adaptive(), None])
+def test_jumps(jump):
+    with pytest.raises(
+        ValueError, match=r"`jump` must be a way of jumping, such as pdt_optax\.Ext"
+    ):
+        pdt_optax.pdt(4, jump)
+
+
+@pytest.mark.parametrize("rank", [-2, 1.0, 1.5, float("nan"), float("inf"), "0"])
+@pytest.mark.parametrize("make", [pdt_optax.predictors.dmd, pdt_optax.predictors.affine_dmd])
+def test_ranks(make, rank):
+    with pytest.raises(ValueError, match=rf"`svd_rank` must be -1 .* got {re.escape(repr(rank))}"):
+        make(rank)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rollback": "yes"}, "`rollback` must be a bool, got 'yes'"),
+        (
+            {"value_tolerance": "a"},
+            "`value_tolerance` must be a finite number of at least 0, got 'a'",
+        ),
+    ],
+)
+def test_schedulers(options, message):
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.Adaptive(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"history": 2}, "`history` must be an int of at least 3, got 2"),
+        ({"start": 0}, "`start` must be an int of at least 1, got 0"),
+        ({"start": True}, "`start` must be an int of at least 1, got True"),
+        ({"interval": -1}, "`interval` must be an int of at least 0, got -1"),
+    ],
+)
+def test_verified_jumps(options, message):
+    with pytest.raises(ValueError, match=message):
+        pdt_optax.Verify(**options)
 
 
 def test_complex_parameters():
@@ -89,7 +119,7 @@ def test_ints_made_traced_by_inject_hyperparams():
     tx = injected(snapshot_every=2)
     with pytest.raises(ValueError, match=r"`snapshot_every` .* name it in `static_args`"):
         jax.jit(tx.update)(params, tx.init(params), params)
-    static = ("snapshot_every", "history", "horizon", "start", "interval")
+    static = ("snapshot_every", "jump")
     tx = optax.inject_hyperparams(pdt_optax.pdt, static_args=static)(snapshot_every=2)
     updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     np.testing.assert_array_equal(updates, params)
@@ -98,14 +128,14 @@ def test_ints_made_traced_by_inject_hyperparams():
 @pytest.mark.parametrize(
     "options",
     [
-        {"interval": np.int64(1), "adaptive": pdt_optax.Adaptive(max_error=np.float64(2))},
-        {"adaptive": pdt_optax.Adaptive(max_interval=np.int64(8), min_horizon=np.float64(1))},
+        {"interval": np.int64(1), "scheduler": pdt_optax.Adaptive(max_error=np.float64(2))},
+        {"scheduler": pdt_optax.Adaptive(max_interval=np.int64(8), min_horizon=np.float64(1))},
         {"history": pdt_optax.Streaming(np.int64(2), np.float64(0.9))},
     ],
 )
 def test_numbers_of_numpy_leave_the_types_of_the_state_alone(options):
     with jax.enable_x64(True):
-        tx, params = pdt_optax.pdt(np.int64(1), **options), jnp.ones(2, jnp.float32)
+        tx, params = extrapolating(np.int64(1), **options), jnp.ones(2, jnp.float32)
         types = jax.tree.map(jax.typeof, tx.init(params))
         state = jax.eval_shape(tx.update, params, tx.init(params), params)[1]
         assert jax.tree.map(jax.typeof, state) == types
@@ -123,7 +153,9 @@ def test_a_module_that_can_be_called_is_a_tree_of_labels():
 
     params = Linear(jnp.ones((2, 2)), jnp.ones(2))
     tx = pdt_optax.pdt(1, exclude=Linear(False, True), scope=Linear("a", "b"))
-    assert tx.init(params).anchor.bias.shape == (1,)
+    held = anchor(tx.init(params), params)
+    assert isinstance(held.bias, optax.MaskedNode)
+    assert held.kernel.shape == (2, 2)
     assert len(tx.init(params).report.operators) == 1
 
 
@@ -142,11 +174,26 @@ def test_labels_that_do_not_fit():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pdt_optax.criteria.magnitude_bounds(-1.0), "`lower` must be a factor >= 0 .* got -1.0"),
-        (lambda: pdt_optax.criteria.magnitude_bounds(0.0, "a"), "`upper` must be a factor >= 0 .* got 'a'"),
-        (lambda: pdt_optax.criteria.magnitude_bounds(3.0, 2.0), "`lower` must be at most `upper`, got 3.0"),
-        (lambda: pdt_optax.criteria.random_mask("a", None), r"`ratio` must be in \[0, 1\], got 'a'"),
-        (lambda: pdt_optax.criteria.random_mask(1.5, None), r"`ratio` must be in \[0, 1\], got 1.5"),
+        (
+            lambda: pdt_optax.criteria.magnitude_bounds(-1.0),
+            "`lower` must be a factor >= 0 .* got -1.0",
+        ),
+        (
+            lambda: pdt_optax.criteria.magnitude_bounds(0.0, "a"),
+            "`upper` must be a factor >= 0 .* got 'a'",
+        ),
+        (
+            lambda: pdt_optax.criteria.magnitude_bounds(3.0, 2.0),
+            "`lower` must be at most `upper`, got 3.0",
+        ),
+        (
+            lambda: pdt_optax.criteria.random_mask("a", None),
+            r"`ratio` must be in \[0, 1\], got 'a'",
+        ),
+        (
+            lambda: pdt_optax.criteria.random_mask(1.5, None),
+            r"`ratio` must be in \[0, 1\], got 1.5",
+        ),
         (lambda: pdt_optax.criteria.all_of(), "`all_of` needs at least one criterion"),
         (lambda: pdt_optax.criteria.all_of("paper", "x"), "`criteria` must be 'paper', .* got 'x'"),
         (lambda: pdt_optax.predictors.dmd(0.0 - 5), "`svd_rank` must be -1"),
@@ -162,7 +209,12 @@ def test_building_blocks(make, message):
     [
         ({"a": None, "b": jnp.ones(2)}, None, "`updates` must have the tree structure of `params`"),
         ([jnp.ones(2)] * 2, None, "`updates` must have the tree structure of `params`"),
-        ({"a": jnp.ones(2)}, {"a": jnp.ones(2)}, "`params` must have .* those given to `init`"),
+        ({"a": jnp.ones(2)}, {"a": jnp.ones(2)}, "`params` must be as it was when the state was"),
+        (
+            {"a": jnp.ones(2), "c": jnp.ones(2)},
+            {"a": jnp.ones(2), "c": jnp.ones(2)},
+            "`params` must be as it was when the state was",
+        ),
     ],
 )
 def test_trees_that_do_not_fit(updates, params, message):
@@ -173,23 +225,27 @@ def test_trees_that_do_not_fit(updates, params, message):
 
 
 @pytest.mark.parametrize(
-    ("options", "given", "message"),
+    ("jump", "given", "message"),
     [
-        ({"rollback": True}, {"value": jnp.ones(1)}, r"`value` must be a scalar, .* shape \(1,\)"),
         (
-            {"verify": pdt_optax.Verify()},
+            pdt_optax.Extrapolate(scheduler=pdt_optax.Adaptive()),
+            {"value": jnp.ones(1)},
+            r"`value` must be a scalar, .* shape \(1,\)",
+        ),
+        (
+            pdt_optax.Verify(),
             {"value_fn": lambda params: params},
             r"`value_fn` must be a scalar, .* shape \(2,\)",
         ),
         (
-            {"verify": pdt_optax.Verify()},
+            pdt_optax.Verify(),
             {"value_fn": lambda params: (params.sum(), {"logits": params})},
             "`value_fn` must be a scalar, without auxiliary data",
         ),
     ],
 )
-def test_values_that_are_not_scalars(options, given, message):
-    tx, params = pdt_optax.pdt(1, **options), jnp.ones(2)
+def test_values_that_are_not_scalars(jump, given, message):
+    tx, params = pdt_optax.pdt(1, jump), jnp.ones(2)
     state = tx.init(params)
     with pytest.raises(ValueError, match=message):
         tx.update(params, state, params, **given)

@@ -8,31 +8,40 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from ring import anchor, in_time
+from transforms import ACCEPT_ALL, extrapolating, way_back
 
 import pdt_optax
 
-OPTIONS = {"start": 3, "history": 4, "interval": 0, "rollback": True, "scope": "leaf"}
+OPTIONS = {"start": 3, "history": 4, "interval": 0, "scope": "leaf", "scheduler": way_back()}
+
+
+LARGE = 16384, 8
 
 
 def make_tx(**options):
-    adam = optax.masked(optax.adam(0.02), {"w": True, "n": False})
-    return optax.chain(adam, pdt_optax.pdt(2, **OPTIONS | options))
+    adam = optax.masked(optax.adam(0.02), {"w": True, "b": True, "n": False})
+    return optax.chain(adam, extrapolating(2, **OPTIONS | options))
 
 
 def initial(tx):
-    params = {"w": jax.random.normal(jax.random.key(0), (16, 8)), "n": jnp.arange(3)}
+    """A leaf that is stored by itself, and a small one."""
+    rows = jax.random.normal(jax.random.key(0), (16, 8))
+    params = {"w": jnp.tile(rows, (LARGE[0] // 16, 1)), "n": jnp.arange(3)}
+    params["b"] = jnp.linspace(-1, 1, 8)
     return {"params": params, "opt_state": tx.init(params)}
 
 
-def loss(w):
-    return jnp.mean((w @ jnp.linspace(-1, 1, 8) - 1) ** 2)
+def loss(floats):
+    return jnp.mean((floats["w"] @ jnp.tanh(floats["b"]) - 1) ** 2)
 
 
 def make_step(tx):
     def step(train_state):
         params, opt_state = train_state["params"], train_state["opt_state"]
-        value, grad = jax.value_and_grad(loss)(params["w"])
-        grads = {"w": grad, "n": jnp.zeros_like(params["n"])}
+        floats = {"w": params["w"], "b": params["b"]}
+        value, grads = jax.value_and_grad(loss)(floats)
+        grads["n"] = jnp.zeros_like(params["n"])
         updates, opt_state = tx.update(grads, opt_state, params, value=value)
         return {"params": optax.apply_updates(params, updates), "opt_state": opt_state}
 
@@ -88,7 +97,7 @@ def test_restored_onto_another_mesh(checkpoint, shape):
     mesh = jax.make_mesh(shape, ("x", "y"), axis_types=(AxisType.Auto,) * 2)
     replicated = NamedSharding(mesh, P())
     params = initial(TX)["params"]
-    shardings = {"w": NamedSharding(mesh, P("x", "y")), "n": replicated}
+    shardings = {"w": NamedSharding(mesh, P("x", "y")), "b": replicated, "n": replicated}
     placed = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         params,
@@ -101,11 +110,14 @@ def test_restored_onto_another_mesh(checkpoint, shape):
         shardings,
     )
     restored = restore(path, target)
-    history = restored["opt_state"][-1].increments
-    assert all(increment["w"].sharding == shardings["params"]["w"] for increment in history)
+    history = restored["opt_state"][-1].history
+    increments = history.increments
+    assert all(increment["w"].sharding == shardings["params"]["w"] for increment in increments)
+    assert history.rows.ring.sharding.is_fully_replicated
     assert_same_bits(jax.device_get(restored), jax.device_get(restore_as_saved(path)))
     resumed = train(restored, 11)
-    np.testing.assert_allclose(resumed["params"]["w"], expected["params"]["w"], rtol=1e-4)
+    for name in ("w", "b"):
+        np.testing.assert_allclose(resumed["params"][name], expected["params"][name], rtol=1e-4)
 
 
 def restore_as_saved(path):
@@ -115,7 +127,7 @@ def restore_as_saved(path):
 CHANGES = {
     "history": {"history": 5},
     "history_dtype": {"history_dtype": "bfloat16"},
-    "rollback": {"rollback": False},
+    "scheduler": {"scheduler": None},
 }
 
 
@@ -142,7 +154,8 @@ def test_metadata_of_a_checkpoint_that_fits(checkpoint):
     with ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata.tree
     typed = pdt_optax.state.restore_types(metadata, target)
-    assert typed["opt_state"][-1].anchor["w"].shape == (16, 8)
+    assert typed["opt_state"][-1].history.anchor["w"].shape == LARGE
+    assert typed["opt_state"][-1].history.rows.newest.shape == (1, 128)
 
 
 def test_a_python_number_beside_the_state_may_have_other_bits():
@@ -160,23 +173,76 @@ def test_a_python_number_beside_the_state_may_have_other_bits():
 def test_other_groups_and_other_parameters():
     params = initial(TX)["params"]
     tx = pdt_optax.pdt(2, scope="leaf")
-    two = {"w": params["w"], "n": params["w"]}
     with pytest.raises(ValueError, match=r"`scope` must be as .*operators is float32"):
-        pdt_optax.pdt(2).update(two, tx.init(two), two)
-    half = {"w": params["w"].astype("bfloat16"), "n": params["n"]}
+        pdt_optax.pdt(2).update(params, tx.init(params), params)
+    half = params | {"w": params["w"].astype("bfloat16")}
     with pytest.raises(ValueError, match=r"`params` must be as .*anchor/w is float32"):
+        tx.update(params, tx.init(params), half)
+    half = params | {"b": params["b"].astype("float16")}
+    with pytest.raises(ValueError, match=r"`params` must be as .*newest is float32"):
         tx.update(params, tx.init(params), half)
 
 
-@pytest.mark.parametrize("dtypes", [("int8", "float8_e4m3fn"), ("int8", None), (None, "int8")])
-def test_other_eight_bits(dtypes):
-    weights = jnp.ones((4, 64))
+@pytest.mark.parametrize("shape", [(4, 64), LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("dtypes", [("int8", "bfloat16"), ("int8", None), (None, "int8")])
+def test_other_eight_bits(dtypes, shape):
+    weights = jnp.ones(shape)
     made, now = (pdt_optax.pdt(2, history_dtype=dtype) for dtype in dtypes)
     with pytest.raises(ValueError, match="`history_dtype` must be as"):
         pdt_optax.state.restore_types(made.init(weights), now.init(weights))
 
 
+@pytest.mark.parametrize("shape", [(4, 64), LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", [None, "int8"])
+@pytest.mark.parametrize("history", [5, pdt_optax.Streaming(2), pdt_optax.Streaming(3)])
+def test_another_history(history, dtype, shape):
+    weights = jnp.ones(shape)
+    made = extrapolating(2, history=3, history_dtype=dtype).init(weights)
+    now = extrapolating(2, history=history, history_dtype=dtype).init(weights)
+    for found, expected in ((made, now), (now, made)):
+        with pytest.raises(ValueError, match="`history` must be as"):
+            pdt_optax.state.restore_types(found, expected)
+
+
 def test_scales_of_other_blocks():
-    state = pdt_optax.pdt(2, history_dtype="int8").init(jnp.ones((4, 64)))
+    state = pdt_optax.pdt(2, history_dtype="int8").init(jnp.ones(LARGE))
+    other = state._replace(history=state.history._replace(scales=()))
     with pytest.raises(ValueError, match=r"`history_dtype` must be as .*scales/0 is missing"):
-        pdt_optax.state.restore_types(state._replace(scales=()), state)
+        pdt_optax.state.restore_types(other, state)
+    state = pdt_optax.pdt(2, history_dtype="int8").init(jnp.ones((4, 64)))
+    rows = state.history.rows._replace(ring_scales=None)
+    other = state._replace(history=state.history._replace(rows=rows))
+    with pytest.raises(ValueError, match=r"`history_dtype` must be as .*ring_scales is missing"):
+        pdt_optax.state.restore_types(other, state)
+
+
+def moved(tx, params, state, steps):
+    """Under moves of 0.5; the places after each step, and the last state."""
+    update, places = jax.jit(lambda *given: tx.update(*given, value=1.0)), []
+    for _ in range(steps):
+        updates, state = update(jnp.full_like(params, 0.5), state, params)
+        params = optax.apply_updates(params, updates)
+        places.append(float(params[0]))
+    return params, state, places
+
+
+LINEAR = {"history": 3, "start": 3, "interval": 0, "predictor": "linear", "criteria": ACCEPT_ALL}
+
+
+@pytest.mark.parametrize("scheduler", [None, pdt_optax.Adaptive(), way_back()])
+def test_in_mid_period_the_period_became_shorter(scheduler):
+    """Seven steps of ten; of three the running one ends at once, the next after three."""
+    options = LINEAR | {"scheduler": scheduler}
+    before = extrapolating(10, **options)
+    params, state, _ = moved(before, jnp.zeros(4), before.init(jnp.zeros(4)), 7)
+    assert state.pdt_count == 7
+    params, state, places = moved(extrapolating(3, **options), params, state, 1)
+    assert (state.pdt_count, state.history.snapshots_taken) == (0, 2)
+    assert places == [4.0]
+    np.testing.assert_array_equal(anchor(state, params), params)
+    np.testing.assert_array_equal(in_time(state, params)[-1], np.full(4, 4.0))
+    params, state, places = moved(extrapolating(3, **options), params, state, 6)
+    assert (state.pdt_count, state.history.snapshots_taken) == (0, 4)
+    assert state.predictions == 1
+    # From 5.5 the line through 0, 4 and 5.5 goes on for five periods.
+    np.testing.assert_allclose(places, [4.5, 5, 5.5, 6, 6.5, 5.5 + 5 * 2.75], rtol=1e-6)

@@ -12,34 +12,51 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from transforms import ACCEPT_ALL, extrapolating, verifying, way_back
 
 import pdt_optax
+from pdt_optax import _layout
 
 CASES = 256
 LONG = "PDT_FUZZ" in os.environ
-EVERYTHING = {
-    "verify": pdt_optax.Verify(horizons=(2, 50), criteria=pdt_optax.criteria.accept_all()),
-    "adaptive": pdt_optax.Adaptive(),
-    "rollback": True,
-}
+VERIFIED = {"horizons": (2, 50), "criteria": ACCEPT_ALL}
 GROUPS = {"global": [slice(7)], "leaf": [slice(3), slice(3, 7)]}
-BLIND = {"criteria": pdt_optax.criteria.accept_all()}
+BLIND = {"criteria": ACCEPT_ALL}
+DMD = pdt_optax.predictors.dmd
+EVERYTHING = {"scheduler": pdt_optax.Adaptive(rollback=True), "horizon": 20} | BLIND
 SHORT_CONFIGS = [
     ("float32", {"history": 3, "horizon": 50} | BLIND),
+    ("bfloat16", {"history": 5} | VERIFIED),
     ("bfloat16", {"history": 5} | EVERYTHING),
     ("float32", {"history": pdt_optax.Streaming(2), "horizon": 20, "scope": "leaf"} | BLIND),
 ]
 LONG_CONFIGS = [
     ("float16", {"history": 5, "horizon": 5, "predictor": "affine_dmd"} | BLIND),
-    ("float32", {"history": 12, "horizon": 50, "svd_rank": 0, "scope": "leaf"} | BLIND),
+    ("float32", {"history": 12, "horizon": 50, "predictor": DMD(0), "scope": "leaf"} | BLIND),
     ("float32", {"history": 8, "horizon": 20, "criteria": "bounded"}),
-    ("float32", {"history": 4, "history_dtype": "bfloat16", "rollback": True} | BLIND),
-    ("float32", {"history": 6, "horizon": 7, "svd_rank": 0.9, "adaptive": pdt_optax.Adaptive()}),
-    ("bfloat16", {"history": 12, "horizon": 50, "svd_rank": 2} | BLIND),
+    ("float32", {"history": 4, "history_dtype": "bfloat16", "scheduler": way_back()} | BLIND),
+    ("float32", {"history": 4, "history_dtype": "int8", "scope": "leaf"} | BLIND),
+    (
+        "float32",
+        {
+            "history": 6,
+            "horizon": 7,
+            "predictor": DMD(0.9),
+            "scheduler": pdt_optax.Adaptive(),
+            "scope": "leaf",
+        },
+    ),
+    ("bfloat16", {"history": 12, "horizon": 50, "predictor": DMD(2)} | BLIND),
+    ("float16", {"history": 3} | VERIFIED),
     ("float16", {"history": 3} | EVERYTHING),
+    ("float32", {"history": 5, "scope": "leaf"} | VERIFIED),
     ("float32", {"history": 5} | EVERYTHING),
+    ("bfloat16", {"history": pdt_optax.Streaming(3)} | VERIFIED),
     ("bfloat16", {"history": pdt_optax.Streaming(3)} | EVERYTHING),
-    ("float32", {"history": pdt_optax.Streaming(8, 1.0), "horizon": 50, "rollback": True} | BLIND),
+    (
+        "float32",
+        {"history": pdt_optax.Streaming(8, 1.0), "horizon": 50, "scheduler": way_back()} | BLIND,
+    ),
 ]
 
 
@@ -64,7 +81,8 @@ def histories(rng, steps, dtype):
 
 
 def make_run(options):
-    tx = pdt_optax.pdt(1, start=1, interval=0, **options)
+    make = verifying if "horizons" in options else extrapolating
+    tx = make(1, start=1, interval=0, **options)
 
     def tree(flat):
         return {"a": flat[:3], "b": flat[3:].reshape(2, 2)}
@@ -94,9 +112,13 @@ def bits(array):
 
 
 @pytest.mark.parametrize(("dtype", "options"), SHORT_CONFIGS + LONG_CONFIGS * LONG)
-def test_hostile_histories(dtype, options):
+@pytest.mark.parametrize("largest_small", [2**16, 3, 0] if LONG else [2**16, 3])
+def test_hostile_histories(dtype, options, largest_small, monkeypatch):
+    """Of leaves that lie end to end, and by themselves."""
+    monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
     run, counted = make_run(options), []
     steps = 3 + getattr(options["history"], "rank", options["history"])
+    rolls_back = getattr(options.get("scheduler"), "rollback", False)
 
     @settings(
         max_examples=5 if LONG else 2,
@@ -115,7 +137,7 @@ def test_hostile_histories(dtype, options):
         finite = np.isfinite(own.astype(np.float32))
         assert np.isfinite(after.astype(np.float32))[finite].all()
         same = bits(updates) == bits(moves)
-        rolled_back = np.full(mask_ratio.shape, bool(options.get("rollback")))
+        rolled_back = np.full(mask_ratio.shape, rolls_back)
         assert same[(mask_ratio == 0) & ~rolled_back].all()
         spoilt = ~np.isfinite(weights.astype(np.float32))
         for leaves in GROUPS[options.get("scope", "global")]:

@@ -9,22 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from transforms import OPTIMIZERS, extrapolating
 
 import pdt_optax
-from pdt_optax import _threshold
-from pdt_optax._threshold import kth_smallest
+from pdt_optax.ire import _threshold
+from pdt_optax.ire._threshold import kth_smallest
 
 INPUTS = np.random.default_rng(0).standard_normal((32, 6)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 4, 32)
-OPTIMIZERS = {
-    "sgd": optax.sgd(0.1),
-    "momentum": optax.sgd(0.1, momentum=0.9),
-    "adam": optax.adam(1e-2),
-    "adamw": optax.adamw(1e-2),
-    "rmsprop": optax.rmsprop(1e-2),
-    "lamb": optax.lamb(1e-2),
-    "lion": optax.lion(1e-3),
-}
+NAMES = sorted(OPTIMIZERS.keys() - {"nesterov", "adagrad", "muon"})
 
 
 def apply_fn(params, inputs):
@@ -68,7 +61,7 @@ def train(tx, steps=8, params=None):
     return params, state
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_kappa_zero_is_the_optimizer_bit_for_bit(name):
     base = OPTIMIZERS[name]
     expected, _ = train(base)
@@ -184,7 +177,12 @@ def test_fisher_is_the_gauss_newton_diagonal():
 def test_dtypes_stay(dtype):
     params = initial_params(dtype)
     tx = optax.chain(optax.sgd(0.1), link(beta=0.5))
-    result, state = train(tx, params=params)
+
+    def step(params, state):
+        updates, state = tx.update(params, state, params, inputs=INPUTS)
+        return optax.apply_updates(params, updates), state
+
+    result, state = jax.eval_shape(step, params, tx.init(params))
     chex.assert_trees_all_equal_shapes_and_dtypes(result, params)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(params))
     assert state[-1].curvature["kernel"].dtype == jnp.float32
@@ -258,7 +256,9 @@ def test_masked_and_own_mask_agree():
     for tx in (
         pdt_optax.ire.scale_by_ire(4.0, mask=mask, **options),
         pdt_optax.ire.scale_by_ire(4.0, mask=lambda params: mask, **options),
-        optax.masked(pdt_optax.ire.scale_by_ire(4.0, **options), mask, mask_compatible_extra_args=True),
+        optax.masked(
+            pdt_optax.ire.scale_by_ire(4.0, **options), mask, mask_compatible_extra_args=True
+        ),
     ):
         updates, state = jax.jit(tx.update)(params, tx.init(params), params, curvature=curvature)
         assert optax.tree.get(state, "flat_fraction") == pytest.approx(28 / 48)
@@ -280,7 +280,10 @@ def test_inject_hyperparams():
 def test_kappa_schedule():
     params = jnp.ones(2)
     tx = pdt_optax.ire.scale_by_ire(
-        lambda count: count / 2, gamma=0.5, warmup_steps=0, curvature_fn=pdt_optax.ire.given_curvature()
+        lambda count: count / 2,
+        gamma=0.5,
+        warmup_steps=0,
+        curvature_fn=pdt_optax.ire.given_curvature(),
     )
     state, curvature = tx.init(params), jnp.array([1.0, 2.0])
     for expected in (1.0, 1.5, 2.0):
@@ -316,7 +319,7 @@ def test_signed_estimators_rank_by_absolute_value():
 
 def test_before_and_after_pdt():
     """IRE then PDT: its moves are what PDT sees. PDT then IRE: the jump is enlarged as well."""
-    base, pdt = optax.sgd(0.1), pdt_optax.pdt(1, history=4, interval=0, criteria="bounded")
+    base, pdt = optax.sgd(0.1), extrapolating(1, history=4, interval=0, criteria="bounded")
     _, state = train(optax.chain(base, link(), pdt), 12)
     assert pdt_optax.metrics(state).predictions > 0
     plain, _ = train(optax.chain(base, link(0.0), pdt), 12)

@@ -34,7 +34,8 @@ def tiny_workload() -> workloads.Workload:
 def trained():
     """A workload, arms of which one ends sooner and one jumps, the records of a whole run."""
     workload = tiny_workload()
-    pdt = pdt_optax.pdt(1, history=3, horizon=2, start=3, interval=0, criteria="bounded")
+    jump = pdt_optax.Extrapolate("bounded", history=3, horizon=2, start=3, interval=0)
+    pdt = pdt_optax.pdt(1, jump)
     link = Link(lambda optimizer: optax.chain(optimizer, pdt), 3, 2)
     arms = [
         training.Arm("short", optax.adam(0.01), epochs=1),

@@ -115,7 +115,9 @@ def test_closed_forms_are_real_training(options):
 def test_function_space_sgd_is_real_training(options):
     key = jax.random.key(1)
     prediction = predict("softmax_cross_entropy", batch_size=5, key=key, **options)
-    batches = pdt_optax.training_time.sample_batches(jax.random.split(key)[0], N, 5, STEPS, "reshuffle")
+    batches = pdt_optax.training_time.sample_batches(
+        jax.random.split(key)[0], N, 5, STEPS, "reshuffle"
+    )
     expected = train(cross_entropy, optimizer(**options), batches)
     np.testing.assert_allclose(prediction.loss, expected, rtol=1e-10)
 
@@ -216,7 +218,9 @@ def test_mean_of_sgd_is_the_exact_second_moment():
         moment = step @ moment @ step + rate**2 / batch * noise
     kernel = pdt_optax.training_time.EmpiricalKernel(theta.reshape(N, C, N, C))
     keys = jax.random.split(jax.random.key(0), runs)
-    draws = [pdt_optax.training_time.sample_batches(k, N, batch, steps, "replacement") for k in keys]
+    draws = [
+        pdt_optax.training_time.sample_batches(k, N, batch, steps, "replacement") for k in keys
+    ]
     predicted = np.array(
         [
             pdt_optax.training_time.function_space_sgd(
@@ -261,7 +265,9 @@ def test_kernels_of_a_network():
     by_class = np.einsum("iaja->aij", exact)
     expected = {"exact": exact, "class_block": by_class, "trace": by_class.mean(axis=0)}
     for form, matrix in expected.items():
-        kernel = pdt_optax.training_time.empirical_kernel(mlp, params, inputs, kernel=form, num_cotangents=3)
+        kernel = pdt_optax.training_time.empirical_kernel(
+            mlp, params, inputs, kernel=form, num_cotangents=3
+        )
         np.testing.assert_allclose(kernel.matrix, matrix, rtol=1e-4, atol=1e-4)
         assert kernel.sample_gradients == 27
 
@@ -287,7 +293,9 @@ def test_random_signs_and_projections_are_right_on_average(options):
     options = {"kernel": "trace", "num_cotangents": 3} | options
     draws = np.array(
         [
-            pdt_optax.training_time.empirical_kernel(mlp, params, inputs, key=jax.random.key(k), **options).matrix
+            pdt_optax.training_time.empirical_kernel(
+                mlp, params, inputs, key=jax.random.key(k), **options
+            ).matrix
             for k in range(16)
         ]
     )
@@ -428,7 +436,9 @@ def test_a_rate_above_the_limit_for_a_while():
 
 def test_curve_of_a_rate_that_rises_from_nothing_and_of_one_that_overflows():
     kernel = pdt_optax.training_time.EmpiricalKernel(np.array([[2.0]]))
-    rising = pdt_optax.training_time.mse_curve(kernel, np.ones((1, 1)), learning_rate=lambda t: 0.25 * t)
+    rising = pdt_optax.training_time.mse_curve(
+        kernel, np.ones((1, 1)), learning_rate=lambda t: 0.25 * t
+    )
     np.testing.assert_allclose(rising([0, 1, 2]), [0.5, 0.5, 0.125])
     assert pdt_optax.training_time.steps_to_threshold(rising, 0.2, 600) == 2
     wild = pdt_optax.training_time.mse_curve(kernel, np.ones((1, 1)), learning_rate=100.0)
@@ -520,6 +530,8 @@ def test_a_kernel_too_large_for_memory():
 def test_batches_of_data_are_joined():
     halves = ((INPUTS[:6], TARGETS[:6]), (INPUTS[6:], TARGETS[6:]))
     options = {"loss": "mse", "learning_rate": 1.0, "max_steps": 5, "relative": 0.9}
-    whole = pdt_optax.training_time.predict_training_time(linear, WEIGHTS, (INPUTS, TARGETS), **options)
+    whole = pdt_optax.training_time.predict_training_time(
+        linear, WEIGHTS, (INPUTS, TARGETS), **options
+    )
     joined = pdt_optax.training_time.predict_training_time(linear, WEIGHTS, iter(halves), **options)
     np.testing.assert_array_equal(joined.loss, whole.loss)
