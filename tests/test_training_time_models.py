@@ -16,7 +16,8 @@ INPUTS = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
 LABELS = np.arange(11) % 3
 
 SHARDED = """
-import jax, numpy as np, pdt_optax
+import jax, numpy as np
+from pdt_optax import training_time
 assert jax.device_count() == 4
 random = np.random.default_rng(0)
 params = {"w": random.normal(size=(4, 5)), "v": random.normal(size=(5, 3))}
@@ -24,7 +25,7 @@ params = jax.tree.map(np.float32, params)
 apply = lambda p, x: jax.numpy.tanh(x @ p["w"]) @ p["v"]
 inputs = random.normal(size=(10, 4)).astype(np.float32)
 for form in ("exact", "class_block", "trace"):
-    kernel = pdt_optax.training_time.empirical_kernel(apply, params, inputs, kernel=form, num_cotangents=3)
+    kernel = training_time.empirical_kernel(apply, params, inputs, kernel=form, num_cotangents=3)
     hidden = np.tanh(inputs.astype(float) @ params["w"])
     slope = (1 - hidden**2)[:, None, :] * params["v"].T[None]
     exact = np.einsum("iah,jbh,ij->iajb", slope, slope, inputs.astype(float) @ inputs.T)
@@ -32,7 +33,7 @@ for form in ("exact", "class_block", "trace"):
     blocks = np.einsum("iaja->aij", exact)
     expected = {"exact": exact, "class_block": blocks, "trace": blocks.mean(0)}[form]
     np.testing.assert_allclose(kernel.matrix, expected, rtol=1e-4, atol=1e-4)
-prediction = pdt_optax.training_time.predict_training_time(
+prediction = training_time.predict_training_time(
     apply, params, (inputs, np.arange(10) % 3), loss="softmax_cross_entropy", learning_rate=0.1,
     batch_size=4, relative=0.7, max_steps=50, linearizations=2,
 )
