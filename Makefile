@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
+.PHONY: help demo test slow bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -22,6 +22,9 @@ tpu:  ## Compile whole train steps for TPU slices, without a TPU
 
 test: lint  ## Lint, types, tests and doctests
 	$(BIN)/python -m pytest
+
+slow: $(VENV)/test  ## The tests of whole programs, studies and notebooks
+	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
 	$(BIN)/python -m experiments.bench
@@ -48,10 +51,10 @@ package: $(VENV)/package  ## Build wheel and sdist and try both in a clean envir
 	$(BIN)/python tests/try_package.py
 
 kill: $(VENV)/test  ## Kill training runs of one process and of two, ten times each
-	PDT_KILL=1 $(BIN)/python -m pytest -n0 -s tests/test_killed.py
+	PDT_KILL=1 $(BIN)/python -m pytest -m "" -n0 -s tests/test_killed.py
 
 smoke: $(VENV)/test  ## Run every study at its smallest scale, lower each network at its published size
-	PDT_SMOKE=1 $(BIN)/python -m pytest tests/test_smoke.py tests/test_paper_sizes.py tests/test_workloads.py \
+	PDT_SMOKE=1 $(BIN)/python -m pytest -m "" tests/test_smoke.py tests/test_paper_sizes.py tests/test_workloads.py \
 	  tests/test_ire_experiments.py
 
 lint: $(VENV)/test  ## Ruff and pyright

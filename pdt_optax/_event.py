@@ -114,7 +114,7 @@ class Event:
           `updates` and `accepted` of a :class:`Landing`.
         """
         paths, blocks = paths[..., self.in_ring], range(len(self.weights))
-        nowhere = [jnp.zeros(update.shape, bool) for update in self.updates]
+        nowhere = [jnp.isnan(update) & False for update in self.updates]  # Of its sharding.
         # In a loop, or XLA would compute the masks anew for each use.
         masks = run_if(
             usable.any(),

@@ -71,7 +71,7 @@ class History(NamedTuple):
       scales: with int8 ``h - 1`` trees like the parameters, of bfloat16 scales for blocks of
         the increments' last axis; otherwise empty.
       rows: of the small leaves the newest snapshot ``(R, 128)``, the increments
-        ``(h - 1, R, 128)``, and with int8 their scales ``(h - 1, R, 1)``. Replicated where the
+        ``(h - 1, R, 128)``, and with int8 their scales ``(h - 1, R, 2)``. Replicated where the
         leaves are sharded.
       stream: with :class:`pdt_optax.Streaming` what was seen, in coordinates of the
         directions; otherwise None.
@@ -136,10 +136,11 @@ def init(layout: Layout, params: Any, places: int, dtype: Any, stream: Any = Non
     leaves = layout.floats.select(jax.tree.leaves(params))
     small = {leaf: snapshot(leaves[leaf]) for leaf in layout.small}
     shape = (layout.num_rows, ROW)
+    newest = jax.jit(layout.rows)(small) if small else jnp.zeros(shape, layout.dtype)
     rows = Stored(
-        newest=jax.jit(layout.rows)(small) if small else jnp.zeros(shape, layout.dtype),
+        newest=newest,
         ring=jnp.zeros((places, *shape), dtype or layout.dtype),
-        ring_scales=jnp.zeros((places, layout.num_rows, 1), jnp.bfloat16) if is_scaled else None,
+        ring_scales=jnp.stack([_no_scales(newest)] * places) if is_scaled else None,
     )
     return History(
         snapshots_taken=jnp.ones([], jnp.int32),

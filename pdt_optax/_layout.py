@@ -11,14 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
 import optax
 
 from pdt_optax._leaves import FloatLeaves, leaf_dtype
 
 ROW = 128
-LARGEST_SMALL = 2**16  # Numbers in a leaf.
+LARGEST_SMALL = 2**12  # Numbers in a leaf.
 
 Ids = int | np.ndarray
 """What a block belongs to: one number, or one for each row of small leaves, ``(rows,)``."""
@@ -35,7 +35,7 @@ class Layout:
       floats: the leaves that take part.
       sizes: numbers in each of them; on one device, inside :func:`jax.shard_map`.
       small: those that lie in the rows, as positions among the leaves that take part: of no
-        more than 65,536 numbers and of the dtype that most of these have.
+        more than 4,096 numbers and of the dtype that most of these have.
       large: the others.
       dtype: of the rows.
       num_rows: at least one, so that a state always has rows.
@@ -78,7 +78,7 @@ class Layout:
         for leaf in self.small:
             parts.append(_flat(leaves[leaf]).astype(dtype))
             parts.append(np.zeros(-self.sizes[leaf] % ROW, dtype))
-        return jnp.concatenate([part for part in parts if part.size]).reshape(-1, ROW)
+        return _whole(jnp.concatenate([part for part in parts if part.size]).reshape(-1, ROW))
 
     def narrowest(self, leaves: Sequence[jax.Array]) -> list[Any]:
         """For each block the narrowest dtype in it."""
@@ -110,10 +110,17 @@ class Layout:
 
 
 def _flat(leaf: jax.Array) -> jax.Array:
-    if _is_explicit(leaf):
-        mesh = jax.typeof(leaf).sharding.mesh
-        leaf = jax.sharding.reshard(leaf, NamedSharding(mesh, PartitionSpec()))
-    return leaf.reshape(-1)
+    return (_whole(leaf) if _is_explicit(leaf) else leaf).reshape(-1)
+
+
+def _whole(array: jax.Array) -> jax.Array:
+    """The array, replicated over its mesh if it has one."""
+    mesh = jax.typeof(array).sharding.mesh
+    whole = NamedSharding(mesh, PartitionSpec())
+    if _is_explicit(array):
+        return jax.sharding.reshard(array, whole)
+    is_auto = AxisType.Auto in getattr(mesh, "axis_types", ())
+    return jax.lax.with_sharding_constraint(array, whole) if is_auto else array
 
 
 def _from_rows(rows: jax.Array, like: jax.Array) -> jax.Array:

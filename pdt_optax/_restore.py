@@ -10,7 +10,6 @@ from pdt_optax import _leaves
 _ARGUMENTS = {
     "anchor": "params",
     "newest": "params",
-    "newest": "params",
     "schedule": "scheduler",
     "operators": "scope",
     "scales": "history_dtype",

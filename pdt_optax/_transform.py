@@ -34,7 +34,7 @@ def pdt(
     The optimizer's own state is left alone; see :func:`pdt_optax.reset_momentum`.
 
     The state holds `history` arrays for each parameter, or ``rank + 1`` of a streaming
-    history, sharded like it; leaves of up to 65,536 numbers lie end to end in one array,
+    history, sharded like it; leaves of up to 4,096 numbers lie end to end in one array,
     replicated. Give the state and the parameters to ``jit``'s ``donate_argnums``: otherwise
     every step copies the history. The update is not reverse-mode differentiable. Call it
     under :func:`jax.jit`: outside of it every call compiles anew, which takes seconds.

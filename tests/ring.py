@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from pdt_optax import _quantize
+from pdt_optax._layout import SmallLeaf
 
 
 def anchor(state: Any, params: Any) -> Any:
@@ -40,7 +41,7 @@ def _whole(tree, rows, params):
     ends = iter(np.asarray(rows))
 
     def leaf(held, param):
-        if type(held).__name__ != "SmallLeaf":
+        if not isinstance(held, SmallLeaf):
             return held
         size, shape = math.prod(np.shape(param)), np.shape(param)
         found = np.concatenate([[], *(next(ends) for _ in range(-(-size // 128)))])

@@ -20,6 +20,7 @@ import resumable
 
 from experiments import records
 
+pytestmark = pytest.mark.slow
 ROOT = Path(resumable.__file__).parent.parent
 LONG = "PDT_KILL" in os.environ
 RUNS = [(2, "fsdp"), *([(1, "data"), (1, "fsdp"), (2, "data")] * LONG)]

@@ -5,8 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments import landscape
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_plane_holds_trajectories_of_two_dimensions_and_their_loss(monkeypatch, tmp_path):

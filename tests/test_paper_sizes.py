@@ -21,6 +21,7 @@ from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
 from experiments.published import PUBLISHED
 
+pytestmark = pytest.mark.slow
 SHAPES = {
     "cifar10": ((32, 32, 3), 10),
     "imagenet2012": ((224, 224, 3), 1000),

@@ -11,6 +11,7 @@ from small import few
 from experiments import records, score, studies, train
 from experiments.data import DATASETS
 
+pytestmark = pytest.mark.slow
 KINDS = ("verified", "ire_tuning")
 
 

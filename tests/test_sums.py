@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdt_optax import _history, _sums
-from pdt_optax._layout import Layout
+from pdt_optax import _basis, _sums
+from pdt_optax._layout import LARGEST_SMALL, Layout
 
 SHAPES = [(), (0,), (7,), (1024,), (4099,), (3, 5, 7), (300, 1000), (2, 50021), (100003, 1)]
 GROUPS = {
     "one": [0] * len(SHAPES),
     "two": [leaf % 2 for leaf in range(len(SHAPES))],
-    "small and large": [int(np.prod(shape) > 2**16) for shape in SHAPES],
+    "small and large": [int(np.prod(shape) > LARGEST_SMALL) for shape in SHAPES],
 }
+LARGE = [leaf for leaf, shape in enumerate(SHAPES) if np.prod(shape) > LARGEST_SMALL]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -26,12 +27,12 @@ def test_gram_of_a_leaf(shape: tuple[int, ...]):
 
         @jax.jit
         def gram(vectors, layout=layout):
-            return _history.gram(columns_of(layout, vectors), layout.ids([0]), 1)
+            return _basis.gram(columns_of(layout, vectors), layout.ids([0]), 1)
 
         found = gram([[jnp.asarray(vector)] for vector in vectors])
         np.testing.assert_allclose(found[0], rows @ rows.T, rtol=2e-6, atol=1e-5)
         blocks = layout.blocks([vectors[0]])
-        assert _history.group_sizes(layout, ([0], 1), blocks, None) == [rows.shape[1]]
+        assert _basis.group_sizes(layout, ([0], 1), blocks, None) == [rows.shape[1]]
 
 
 def columns_of(layout, vectors):
@@ -54,14 +55,14 @@ def test_gram_of_groups_of_small_and_large_leaves(division):
     for vector in vectors:
         vector[3] = vector[3].astype(jnp.bfloat16)
     layout, count = Layout(vectors[0]), len(set(groups))
-    assert layout.large == [3, 6, 7, 8]
+    assert layout.large == [3, *LARGE]
 
     @jax.jit
     def gram(vectors):
-        return _history.gram(columns_of(layout, vectors), layout.ids(groups), count)
+        return _basis.gram(columns_of(layout, vectors), layout.ids(groups), count)
 
     found = gram(jax.tree.map(jnp.asarray, vectors))
-    sizes = _history.group_sizes(layout, (groups, count), layout.blocks(vectors[0]), None)
+    sizes = _basis.group_sizes(layout, (groups, count), layout.blocks(vectors[0]), None)
     for group in range(count):
         members = [leaf for leaf, own in enumerate(groups) if own == group]
         rows = np.stack(
@@ -80,7 +81,7 @@ def test_counts_are_exact(joins):
     random = np.random.default_rng(0)
     leaves = [random.standard_normal(shape).astype(np.float32) for shape in SHAPES]
     layout = Layout(leaves, joins=joins)
-    assert len(layout.small) == (6 if joins else 0)
+    assert layout.large == (LARGE if joins else list(range(len(SHAPES))))
     ids = layout.ids(range(len(leaves)))
 
     @jax.jit
