@@ -10,7 +10,7 @@ Example:
 
 from collections.abc import Iterable, Iterator
 import functools
-from typing import Any, cast
+from typing import cast
 
 from absl import flags
 import jax

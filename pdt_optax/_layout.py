@@ -34,8 +34,8 @@ class Layout:
     Attributes:
       floats: the leaves that take part.
       sizes: numbers in each of them; on one device, inside :func:`jax.shard_map`.
-      small: those that lie in the rows, as positions among the leaves that take part: of no
-        more than 4,096 numbers and of the dtype that most of these have.
+      small: those that lie in the rows, as positions among the leaves that take part: of one
+        to 4,096 numbers, and of the dtype that most of these have.
       large: the others.
       dtype: of the rows.
       num_rows: at least one, so that a state always has rows.
@@ -46,7 +46,7 @@ class Layout:
         leaves = self.floats.select(jax.tree.leaves(params))
         self.sizes = [math.prod(np.shape(leaf)) for leaf in leaves]
         dtypes = list(map(leaf_dtype, leaves))
-        fit = [n for n, size in enumerate(self.sizes) if joins and size <= LARGEST_SMALL]
+        fit = [n for n, size in enumerate(self.sizes) if joins and 0 < size <= LARGEST_SMALL]
         most = collections.Counter(dtypes[n] for n in fit).most_common(1)
         self.dtype = most[0][0] if most else np.dtype(np.float32)
         self.small = [n for n in fit if dtypes[n] == self.dtype]
@@ -90,10 +90,10 @@ class Layout:
         """The leaves that lie in the blocks; shapes, dtypes, typed shardings as of `like`."""
         found = dict(zip(self.large, blocks[len(blocks) - len(self.large) :], strict=True))
         if self.small:
-            first = 0
+            rows, first = _whole(blocks[0]), 0
             for leaf in self.small:
                 last = first + self._rows_of(leaf)
-                found[leaf] = _from_rows(blocks[0][first:last], like[leaf])
+                found[leaf] = _from_rows(rows[first:last], like[leaf])
                 first = last
         return [found[leaf] for leaf in range(len(self))]
 

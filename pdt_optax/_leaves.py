@@ -87,12 +87,14 @@ def booleans(name: str, given: Any, params: Any) -> Any:
 
 
 def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
-    """Raises ValueError unless `tree` has the structure of `like`."""
-    if jax.tree.structure(tree) != jax.tree.structure(like):
-        raise ValueError(
-            f"`{name}` must have the tree structure of {of}, {jax.tree.structure(like)}; "
-            f"got {jax.tree.structure(tree)}."
-        )
+    """Raises ValueError unless `tree` is like `like`, in which leaves may be masked."""
+
+    def is_masked(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    found, expected = jax.tree.structure(tree), jax.tree.structure(like, is_leaf=is_masked)
+    if found != expected:
+        raise ValueError(f"`{name}` must have the tree structure of {of}, {expected}; got {found}.")
 
 
 def check_shapes(name: str, tree: Any, params: Any) -> None:

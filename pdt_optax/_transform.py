@@ -122,6 +122,7 @@ def pdt(
         for name, example in jump.needed().items():
             _checks.check_passed(name, extra_args.get(name), f"params, {name}={example}")
         _leaves.check_shapes("updates", updates, params)
+        _leaves.check_structure("params", params, state.history.anchor, "those given to `init`")
         _restore.check_state(state, jax.eval_shape(init_fn, params))
         core = core_of(params)
         if not len(core.layout):

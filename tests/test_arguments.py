@@ -209,11 +209,15 @@ def test_building_blocks(make, message):
     [
         ({"a": None, "b": jnp.ones(2)}, None, "`updates` must have the tree structure of `params`"),
         ([jnp.ones(2)] * 2, None, "`updates` must have the tree structure of `params`"),
-        ({"a": jnp.ones(2)}, {"a": jnp.ones(2)}, "`params` must be as it was when the state was"),
+        (
+            {"a": jnp.ones(2)},
+            {"a": jnp.ones(2)},
+            "`params` must have the tree structure of those given to `init`",
+        ),
         (
             {"a": jnp.ones(2), "c": jnp.ones(2)},
             {"a": jnp.ones(2), "c": jnp.ones(2)},
-            "`params` must be as it was when the state was",
+            "`params` must have the tree structure of those given to `init`",
         ),
     ],
 )
