@@ -87,12 +87,12 @@ def booleans(name: str, given: Any, params: Any) -> Any:
 
 
 def check_structure(name: str, tree: Any, like: Any, of: str) -> None:
-    """Raises ValueError unless `tree` is like `like`, in which leaves may be masked."""
+    """Raises ValueError unless `tree` is like `like`; leaves of both may be masked."""
 
     def is_masked(node: Any) -> bool:
         return isinstance(node, optax.MaskedNode)
 
-    found, expected = jax.tree.structure(tree), jax.tree.structure(like, is_leaf=is_masked)
+    found, expected = (jax.tree.structure(each, is_leaf=is_masked) for each in (tree, like))
     if found != expected:
         raise ValueError(f"`{name}` must have the tree structure of {of}, {expected}; got {found}.")
 
