@@ -114,15 +114,18 @@ class Event:
           `updates` and `accepted` of a :class:`Landing`.
         """
         paths, blocks = paths[..., self.in_ring], range(len(self.weights))
-        nowhere = [jnp.isnan(update) & False for update in self.updates]  # Of its sharding.
+
+        def mask(block: int) -> jax.Array:
+            """One where a coordinate jumps, zero elsewhere: ready to be summed."""
+            return self._mask(block, paths, usable, horizon, criterion).astype(jnp.float32)
+
         # In a loop, or XLA would compute the masks anew for each use.
-        masks = run_if(
-            usable.any(),
-            lambda _: [self._mask(block, paths, usable, horizon, criterion) for block in blocks],
-            nowhere,
-        )
-        jumps = [self._jump(block, paths[:, -1:])[1] for block in blocks]
-        merged = list(map(jnp.where, masks, jumps, self.updates))
+        nowhere = [(0 * jnp.isnan(update)).astype(jnp.float32) for update in self.updates]
+        masks = run_if(usable.any(), lambda _: list(map(mask, blocks)), nowhere)
+        merged = [
+            jnp.where(masks[block] > 0, self._jump(block, paths[:, -1:])[1], self.updates[block])
+            for block in blocks
+        ]
         leaves = list(range(len(self.layout)))
         ids = self.layout.ids(leaves)
         sums = [_sums.of_block([mask], leaf) for mask, leaf in zip(masks, ids, strict=True)]

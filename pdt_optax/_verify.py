@@ -208,5 +208,8 @@ class _Search(NamedTuple):
         """The furthest of the good candidates, of two as far the better; -1 if there is none."""
         good = (self.gains > 0) & (self.gains >= gain_share * self.gains.max())
         furthest = jnp.where(good, horizons, 0).max()
-        taken = jnp.argmax(jnp.where(good & (horizons == furthest), self.gains, -1))
-        return jnp.where(good.any(), taken, -1).astype(jnp.int32)
+        good &= horizons == furthest
+        number = len(self.gains)
+        is_best = good & (self.gains == jnp.where(good, self.gains, 0).max())
+        taken = jnp.where(is_best, jnp.arange(number), number).min()
+        return jnp.where(taken < number, taken, -1).astype(jnp.int32)

@@ -42,5 +42,6 @@ def test_temporaries_beside_the_updates(kind, history_dtype, most):
     entry = program.as_text().split("\nENTRY ")[1]
     assert not re.findall(r"\[512,256\]\S* copy\(", entry)
     memory = program.memory_analysis()
-    assert memory.temp_size_in_bytes < (1 + most) * SIZE
+    small = sum(4 * leaf.size for leaf in PARAMS[kind].values()) - SIZE
+    assert memory.temp_size_in_bytes < (1 + most + 0.02) * SIZE + 24 * small
     assert memory.alias_size_in_bytes >= SIZE * (1 + {None: 5, "int8": 2}[history_dtype])
