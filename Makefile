@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test slow bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
+.PHONY: help demo test test-all bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -23,8 +23,8 @@ tpu:  ## Compile whole train steps for TPU slices, without a TPU
 test: lint  ## Lint, types, tests and doctests
 	$(BIN)/python -m pytest
 
-slow: $(VENV)/test  ## The tests of whole programs, studies and notebooks
-	$(BIN)/python -m pytest -m slow
+test-all: lint  ## What `test` does, and whole programs, studies, published sizes, notebooks
+	$(BIN)/python -m pytest -m ""
 
 bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
 	$(BIN)/python -m experiments.bench

@@ -120,7 +120,7 @@ class Event:
             return self._mask(block, paths, usable, horizon, criterion).astype(jnp.float32)
 
         # In a loop, or XLA would compute the masks anew for each use.
-        nowhere = [(0 * jnp.isnan(update)).astype(jnp.float32) for update in self.updates]
+        nowhere = [(jnp.isnan(u) & False).astype(jnp.float32) for u in self.updates]
         masks = run_if(usable.any(), lambda _: list(map(mask, blocks)), nowhere)
         merged = [
             jnp.where(masks[block] > 0, self._jump(block, paths[:, -1:])[1], self.updates[block])

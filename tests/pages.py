@@ -6,7 +6,16 @@ As a program: makes them anew.
 import pathlib
 import re
 
-from experiments import batch_norm_report, bench_report, records, score, slices, studies, tables
+from experiments import (
+    batch_norm_report,
+    bench_compiling,
+    bench_report,
+    records,
+    score,
+    slices,
+    studies,
+    tables,
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -25,6 +34,7 @@ _STUDIES = {
 _OTHERS = {
     ("docs/compatibility.md", "batch_norm"): batch_norm_report.table,
     ("docs/performance.md", "bench"): bench_report.table,
+    ("docs/performance.md", "compiling"): bench_compiling.table,
     ("docs/scaling.md", "tpu"): slices.table,
 }
 
