@@ -34,8 +34,6 @@ The predicted displacement from the newest snapshot after ``k`` snapshots is
 ``sum_j coefficients[k - 1, j] * B_j`` in the basis ``B`` of :class:`pdt_optax.predictors.Gram`.
 """
 
-Resolve = Callable[[str | Predictor, int | float], Predictor]
-
 
 def dmd(svd_rank: int | float = -1, *, exact: bool = True) -> DMD:
     r"""Dynamic Mode Decomposition of the snapshots.
