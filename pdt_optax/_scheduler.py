@@ -30,10 +30,10 @@ class Scheduler:
 
     def init(self, core: Core) -> Schedule:
         """The schedule before the first step."""
-        fallback = core.layout.floats.tree(map(snapshot, core.leaves))
-        return Schedule.initial(
-            self._horizon, self._interval, fallback if self._adaptive.rollback else None
-        )
+        fallback = None
+        if self._adaptive.rollback:
+            fallback = core.layout.floats.tree(map(snapshot, core.leaves))
+        return Schedule.initial(self._horizon, self._interval, fallback)
 
     def tick(
         self,
