@@ -9,7 +9,6 @@ Example:
 from collections.abc import Mapping, Sequence
 import itertools
 import pathlib
-import statistics
 import sys
 import time
 from typing import Any
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import cli, records
+from experiments import cli, compiling_report, records
 import pdt_optax
 
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/compiling", "Folder of the records.")
@@ -30,9 +29,8 @@ NETWORKS: Mapping[str, Sequence[int]] = {
     "784-1024-512-256-10": (784, 1024, 512, 256, 10),
     "40 layers of 64": (64,) * 41,
 }
-ADAM = "Adam"
 LINKS: Mapping[str, Any] = {
-    ADAM: None,
+    compiling_report.ADAM: None,
     "Extrapolate": pdt_optax.pdt(10),
     "Verify": pdt_optax.pdt(10, pdt_optax.Verify()),
     "Extrapolate, per leaf": pdt_optax.pdt(10, scope="leaf"),
@@ -46,7 +44,7 @@ def main() -> None:
     if not _TABLE.value:
         _measure(run_dir)
     try:
-        print("\n" + table(records.read_rows(run_dir)))
+        print("\n" + compiling_report.table(records.read_rows(run_dir)))
     except OSError as error:
         sys.exit(f"flag --run_dir={run_dir}: {error}")
 
@@ -63,7 +61,8 @@ def _measure(run_dir: pathlib.Path) -> None:
         for _ in range(_ROUNDS.value):
             for name in LINKS:
                 seconds[name].append(traced_and_compiled(NETWORKS[network], LINKS[name]))
-        records.append_row(run_dir, {"network": network, "seconds": seconds})
+        leaves = 2 * (len(NETWORKS[network]) - 1)
+        records.append_row(run_dir, {"network": network, "leaves": leaves, "seconds": seconds})
 
 
 def traced_and_compiled(widths: Sequence[int], link: Any) -> list[float]:
@@ -100,26 +99,6 @@ def _loss(params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
     for layer in hidden:
         inputs = jnp.tanh(inputs @ layer["kernel"] + layer["bias"])
     return jnp.mean((inputs @ last["kernel"] + last["bias"] - targets) ** 2)
-
-
-def medians(row: Mapping[str, Any]) -> dict[str, float]:
-    """Median seconds over the rounds, tracing and compiling together."""
-    return {name: statistics.median(map(sum, rounds)) for name, rounds in row["seconds"].items()}
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Seconds with Adam alone, and how many times as long a step with PDT takes; Markdown."""
-    links = [name for name in LINKS if name != ADAM]
-    lines = [
-        f"| network | leaves | Adam, s | {' | '.join(links)} |",
-        f"| --- | ---: | ---: |{' ---: |' * len(links)}",
-    ]
-    for row in rows:
-        found = medians(row)
-        ratios = " | ".join(f"{found[name] / found[ADAM]:.1f}" for name in links)
-        leaves = 2 * (len(NETWORKS[row["network"]]) - 1)
-        lines.append(f"| {row['network']} | {leaves} | {found[ADAM]:.2f} | {ratios} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import re
 
 from experiments import (
     batch_norm_report,
-    bench_compiling,
     bench_report,
+    compiling_report,
     records,
     score,
     slices,
@@ -34,7 +34,7 @@ _STUDIES = {
 _OTHERS = {
     ("docs/compatibility.md", "batch_norm"): batch_norm_report.table,
     ("docs/performance.md", "bench"): bench_report.table,
-    ("docs/performance.md", "compiling"): bench_compiling.table,
+    ("docs/performance.md", "compiling"): compiling_report.table,
     ("docs/scaling.md", "tpu"): slices.table,
 }
 
