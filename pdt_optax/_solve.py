@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from pdt_optax import _checks, _sums
 from pdt_optax._core import Core
@@ -216,13 +217,20 @@ def _gauss_newton(
         return total([jnp.sum(r**2) for r in residuals], residuals)
 
     residuals, push = jax.linearize(residual_fn, start)
-    rows = [row.reshape(len(start), -1) for row in _jacobian(push, start, chunk)]
-    flat = [r.reshape(1, -1) for r in residuals]
-    both = [jnp.concatenate(pair) for pair in zip(rows, flat, strict=True)]
-    products = [jnp.matmul(b, b.T, precision="highest") for b in both]
-    sums = total(products, residuals)
+    rows = _jacobian(push, start, chunk)
+    both = [jnp.concatenate([row, r[None]]) for row, r in zip(rows, residuals, strict=True)]
+    sums = total(list(map(_products, both)), residuals)
     loss = total([jnp.sum(r**2) for r in residuals], residuals)
     return _Model(loss, 2 * sums[:-1, -1], 2 * sums[:-1, :-1]), loss_fn
+
+
+def _products(rows: jax.Array) -> jax.Array:
+    """Inner products of the entries of the first axis."""
+    axes, aval = tuple(range(1, rows.ndim)), jax.typeof(rows)
+    is_explicit = any(part is not None for part in aval.sharding.spec)
+    whole = NamedSharding(aval.sharding.mesh, PartitionSpec()) if is_explicit else None
+    dims = ((axes, axes), ((), ()))
+    return jax.lax.dot_general(rows, rows, dims, precision="highest", out_sharding=whole)
 
 
 def _newton(
