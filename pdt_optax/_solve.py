@@ -35,7 +35,8 @@ class Solve(Jump):
 
     which is made only if the loss there is finite and lower than where the optimizer arrives.
     :math:`\lambda` falls to a third where the loss fell by more than three quarters of what
-    the model said, and rises four times where by less than a quarter.
+    the model said, or where that was too little to be seen, and rises four times where it fell
+    by less than a quarter.
 
     The extra argument ``residual_fn`` of ``update`` is a function from parameters to a pytree of
     residuals. A factor of the loss changes nothing, so their mean square is as good. If only
@@ -159,7 +160,8 @@ class Solve(Jump):
             jnp.where(is_lower, new, own) for new, own in zip(landing, event.proposed, strict=True)
         ]
         sizes = _sums.leaf_sizes(event.layout, event.weights, event.axis_name)
-        ratio = model.gain_ratio(step, found)
+        gain, rounding = model.gain(step), 10 * jnp.finfo(dtype).eps * jnp.abs(model.loss)
+        ratio = (model.loss - found) / jnp.where(gain > 0, gain, jnp.inf)
         return Landing(
             updates=updates,
             accepted=jnp.where(is_lower, jnp.asarray(sizes, jnp.float32), 0),
@@ -167,7 +169,7 @@ class Solve(Jump):
             error=jnp.abs(1 - ratio).astype(jnp.float32),
             candidate=is_lower.astype(jnp.int32) - 1,
             calls=2,
-            damping=_next_damping(damping, jnp.where(is_lower, ratio, 0)),
+            damping=_next_damping(damping, jnp.where(is_lower, ratio, 0), gain <= rounding),
         )
 
 
@@ -190,17 +192,16 @@ class _Model(NamedTuple):
         Of a direction that changes nothing it is zero.
         """
         diagonal = jnp.abs(jnp.diagonal(self.curvature))
-        scale = jnp.where(diagonal > 0, jax.lax.rsqrt(diagonal), 0)
+        scale = jnp.where(diagonal > jnp.finfo(diagonal).tiny, jax.lax.rsqrt(diagonal), 0)
         values, vectors = jnp.linalg.eigh(self.curvature * scale[:, None] * scale[None])
         product = functools.partial(jnp.matmul, precision="highest")
         along = product(scale * self.gradient, vectors) / (jnp.abs(values) + damping)
         return -scale * product(vectors, along)
 
-    def gain_ratio(self, step: jax.Array, found: jax.Array) -> jax.Array:
-        """By how much the loss fell, relative to what the model said."""
+    def gain(self, step: jax.Array) -> jax.Array:
+        """By how much the loss is to fall."""
         product = functools.partial(jnp.matmul, precision="highest")
-        expected = -product(step, self.gradient + product(self.curvature, step) / 2)
-        return (self.loss - found) / jnp.where(expected > 0, expected, jnp.inf)
+        return -product(step, self.gradient + product(self.curvature, step) / 2)
 
 
 def _gauss_newton(
@@ -262,7 +263,9 @@ def _real(residuals: Any, dtype: Any) -> list[jax.Array]:
     return [leaf.astype(jnp.promote_types(leaf.dtype, dtype)) for leaf in leaves]
 
 
-def _next_damping(damping: jax.Array, ratio: jax.Array) -> jax.Array:
-    factor = jnp.where(ratio > 0.75, 1 / 3, jnp.where(ratio >= 0.25, 1.0, 4.0))
+def _next_damping(damping: jax.Array, ratio: jax.Array, is_tiny: jax.Array) -> jax.Array:
+    """More after a step that was too long; less after a good one, and one that is too short."""
+    is_good = (ratio > 0.75) | is_tiny
+    factor = jnp.where(is_good, 1 / 3, jnp.where(ratio >= 0.25, 1.0, 4.0))
     least = 10 * float(jnp.finfo(damping.dtype).eps)
     return jnp.clip(damping * factor.astype(damping.dtype), least, _MOST_DAMPING)
