@@ -90,7 +90,7 @@ class Solve(Jump):
       non-convex optimization <https://arxiv.org/abs/1406.2572>`_, NeurIPS 2014
     """
 
-    history: int = 32
+    history: int = 16
     damping: float = 1e-3
     chunk: int = 16
     start: int = 1
