@@ -24,11 +24,11 @@ def shampoo(rate: Rate) -> optax.GradientTransformation:
 
 
 def kron(rate: Rate) -> optax.GradientTransformation:
-    """PSGD with the settings of its package; Li (2018), "Preconditioned stochastic gradient descent".
+    """Li (2018), "Preconditioned stochastic gradient descent", with the settings of the package.
 
     Its functions take no extra arguments, and tell sizes on the standard output.
     """
-    link = psgd.kron(rate)
+    link = optax.chain(psgd.scale_by_kron(), optax.scale_by_learning_rate(rate))
 
     def init(params: optax.Params) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -48,7 +48,7 @@ def _grafted(
     def init(params: optax.Params) -> tuple[Any, Any]:
         return direction.init(params), length.init(params)
 
-    def update(updates: Any, state: tuple[Any, Any], params: Any = None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         along, first = direction.update(updates, state[0], params)
         across, second = length.update(updates, state[1], params)
         return jax.tree.map(_rescale, along, across), (first, second)

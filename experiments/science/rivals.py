@@ -90,5 +90,6 @@ RIVALS: Mapping[str, Rival] = {
     "extrapolate": Rival("Adam with Extrapolate", _jumping(10, pdt_optax.Extrapolate())),
     "verify": Rival("Adam with Verify", _jumping(10, pdt_optax.Verify())),
 }
-if hasattr(pdt_optax, "Solve"):
-    RIVALS = {**RIVALS, "solve": Rival("Adam with Solve", _jumping(25, pdt_optax.Solve()))}
+_SOLVE = getattr(pdt_optax, "Solve", None)
+if _SOLVE is not None:
+    RIVALS = {**RIVALS, "solve": Rival("Adam with Solve", _jumping(25, _SOLVE()))}
