@@ -65,5 +65,5 @@ def task(
         error=lambda params: jnp.sqrt(jnp.mean(misfit(params, tests) ** 2)) / 2,
         error_name="held-out RMSE, share of the range",
         residuals=residuals,
-        field=Field(predict, picture, (-1, 1, -1, 1), ("x", "y")),
+        field=Field(predict, picture, (-1, 1, -1, 1), ("x", "y"), is_photograph=True),
     )

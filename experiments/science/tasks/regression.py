@@ -11,8 +11,11 @@ from sklearn import datasets
 from experiments.science.tasks import networks
 from experiments.science.tasks.task import Task, mean_residual, mini_batch, sum_of_squares
 
-RIDGE = 3e-4
-"""Of the tables' loss: this times the sum of the squared weights is added."""
+RIDGE = 3e-3
+"""Of the tables' loss: this times the sum of the squared weights is added.
+
+Of 1e-3, 3e-3 and 1e-2 the one with the least held-out error where L-BFGS ends.
+"""
 
 
 def synthetic(

@@ -22,12 +22,14 @@ class Field:
       reference: (rows, columns) float64, what it should be.
       extent: (left, right, bottom, top) of the axes.
       labels: names of the horizontal and the vertical axis.
+      is_photograph: whether it is one.
     """
 
     predict: Callable[[Params], jax.Array]
     reference: np.ndarray
     extent: tuple[float, float, float, float]
     labels: tuple[str, str]
+    is_photograph: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,91 @@
+"""Tables and pictures of a study: `report.md`, `losses.png` and a picture of each solution.
+
+Example:
+  python -m experiments.science.report --run_dir=runs/science
+"""
+
+from collections.abc import Iterator, Sequence
+import math
+import pathlib
+import sys
+
+from absl import flags
+from matplotlib.figure import Figure
+import numpy as np
+
+from experiments import cli
+from experiments.science import pictures, rivals, runs, summary, tasks
+
+DRAWN = ("adam", "lbfgs", "solve")
+"""Rivals whose solutions are drawn; `verify` takes the place of one that was not run."""
+
+_RUN_DIR = flags.DEFINE_string("run_dir", "runs/science", "Folder of the records.")
+
+
+def main() -> None:
+    """Runs the program."""
+    folder = pathlib.Path(_RUN_DIR.value)
+    recorded = runs.read(folder)
+    if not recorded:
+        sys.exit(f"flag --run_dir={folder}: it must hold records of a study, got none.")
+    for path in write(folder, recorded):
+        print(path)
+
+
+def write(folder: pathlib.Path, recorded: Sequence[runs.Run]) -> Iterator[pathlib.Path]:
+    """Writes the pictures and the page that shows them, and tells their paths."""
+    drawn = {"losses": pictures.draw_losses(recorded), **dict(_fields(folder, recorded))}
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png")
+        yield folder / f"{name}.png"
+    links = "\n\n".join(f"![{name}]({name}.png)" for name in drawn)
+    page = folder / "report.md"
+    page.write_text(f"# Rivals at equal seconds\n\n{summary.report(recorded)}\n{links}\n")
+    yield page
+
+
+def _fields(folder: pathlib.Path, recorded: Sequence[runs.Run]) -> Iterator[tuple[str, Figure]]:
+    """A picture of each task whose solutions are kept, of the first seed that has all."""
+    for problem in summary.problems(recorded):
+        of_problem = [run for run in recorded if run.setting.problem == problem]
+        held = summary.methods(of_problem)
+        wanted = [name for name in DRAWN if name in held]
+        if len(wanted) < len(DRAWN) and "verify" in held:
+            wanted.append("verify")
+        for seed in sorted({run.setting.seed for run in of_problem}):
+            shown = {
+                run.setting.method: run
+                for run in of_problem
+                if run.setting.seed == seed and runs.field_path(folder, run.setting).exists()
+            }
+            if wanted and set(wanted) <= set(shown):
+                chosen = [shown[name] for name in wanted]
+                yield problem.replace("/", "_"), draw_solutions(folder, chosen)
+                break
+
+
+def draw_solutions(folder: pathlib.Path, shown: Sequence[runs.Run]) -> Figure:
+    """Solutions of one task and seed beside the reference."""
+    setting = shown[0].setting
+    field = tasks.make(setting.task).field
+    assert field is not None
+    labels = [rivals.RIVALS[run.setting.method].label for run in shown]
+    predicted = [np.load(runs.field_path(folder, run.setting)) for run in shown]
+    words = [merit(setting.task, run.final_error) for run in shown]
+    return pictures.draw_field(
+        field,
+        dict(zip(labels, predicted, strict=True)),
+        dict(zip(labels, words, strict=True)),
+        f"{setting.problem} after {setting.seconds:g} seconds of training",
+    )
+
+
+def merit(task: str, error: float) -> str:
+    """An error in words: decibels for the image, percent otherwise."""
+    if task == "image":
+        return f"held-out PSNR {-20 * math.log10(error):.1f} dB"
+    return f"relative error {100 * error:.2g} %"
+
+
+if __name__ == "__main__":
+    cli.run(main)
