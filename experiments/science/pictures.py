@@ -126,13 +126,8 @@ def draw_field(
         panels[1, 1].tick_params(labelleft=True)
         for axes in panels[1, 1:]:
             axes.set_xlabel(field.labels[0])
-    figure.colorbar(
-        top,
-        ax=panels[0],
-        label="brightness" if field.is_photograph else "solution",
-        aspect=18,
-        pad=0.01,
-    )
+    label = "brightness" if field.is_photograph else "solution"
+    figure.colorbar(top, ax=panels[0], label=label, aspect=18, pad=0.01)
     figure.colorbar(bottom, ax=panels[1], label="absolute error", aspect=18, pad=0.01)
     figure.suptitle(title, size=11)
     return figure

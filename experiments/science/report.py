@@ -5,16 +5,14 @@ Example:
 """
 
 from collections.abc import Iterator, Sequence
-import math
 import pathlib
 import sys
 
 from absl import flags
 from matplotlib.figure import Figure
-import numpy as np
 
 from experiments import cli
-from experiments.science import pictures, rivals, runs, summary, tasks
+from experiments.science import pictures, runs, solutions, summary
 
 DRAWN = ("adam", "lbfgs", "solve")
 """Rivals whose solutions are drawn; `verify` takes the place of one that was not run."""
@@ -60,31 +58,8 @@ def _fields(folder: pathlib.Path, recorded: Sequence[runs.Run]) -> Iterator[tupl
             }
             if wanted and set(wanted) <= set(shown):
                 chosen = [shown[name] for name in wanted]
-                yield problem.replace("/", "_"), draw_solutions(folder, chosen)
+                yield problem.replace("/", "_"), solutions.draw(folder, chosen)
                 break
-
-
-def draw_solutions(folder: pathlib.Path, shown: Sequence[runs.Run]) -> Figure:
-    """Solutions of one task and seed beside the reference."""
-    setting = shown[0].setting
-    field = tasks.make(setting.task).field
-    assert field is not None
-    labels = [rivals.RIVALS[run.setting.method].label for run in shown]
-    predicted = [np.load(runs.field_path(folder, run.setting)) for run in shown]
-    words = [merit(setting.task, run.final_error) for run in shown]
-    return pictures.draw_field(
-        field,
-        dict(zip(labels, predicted, strict=True)),
-        dict(zip(labels, words, strict=True)),
-        f"{setting.problem} after {setting.seconds:g} seconds of training",
-    )
-
-
-def merit(task: str, error: float) -> str:
-    """An error in words: decibels for the image, percent otherwise."""
-    if task == "image":
-        return f"held-out PSNR {-20 * math.log10(error):.1f} dB"
-    return f"relative error {100 * error:.2g} %"
 
 
 if __name__ == "__main__":

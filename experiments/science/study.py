@@ -17,12 +17,10 @@ import sys
 
 from absl import flags
 import jax
-import numpy as np
-import tqdm
 
 from experiments import cli
 from experiments.science import rivals, runs, tasks
-from experiments.science.race import Race
+from experiments.science.running import run_all
 
 TUNED = pathlib.Path(__file__).with_name("tuned.json")
 
@@ -110,38 +108,6 @@ def _rates(problem: str, method: str) -> tuple[float | None, ...]:
 def _read_tuned() -> dict[str, dict[str, float]]:
     path = pathlib.Path(_TUNED.value)
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def run_all(folder: pathlib.Path, task: tasks.Task, settings: list[runs.Setting]) -> None:
-    """Runs settings of one task and one rival, compiled once, and records each."""
-    if not settings:
-        return
-    race = Race(task, rivals.RIVALS[settings[0].method], settings[0].points == "fresh")
-    for setting in settings:
-        runs.append(folder, _run(folder, task, race, setting))
-
-
-def _run(folder: pathlib.Path, task: tasks.Task, race: Race, setting: runs.Setting) -> runs.Run:
-    rate = 0.0 if setting.rate is None else setting.rate
-    points = []
-    title = f"{setting.task} {setting.method} seed {setting.seed}"
-    with tqdm.tqdm(total=1.0, desc=title, bar_format="{desc}: {percentage:3.0f}% {postfix}") as bar:
-        for chunk in race.run(setting.seed, rate, setting.seconds):
-            point = chunk.point
-            points.append(point)
-            bar.set_postfix_str(f"loss {point.loss:.2e} error {point.error:.2e}", refresh=False)
-            bar.update(min(1.0, point.seconds / setting.seconds) - bar.n)
-    finished = math.isfinite(points[-1].loss)
-    if task.field is not None and finished:
-        field = np.asarray(task.field.predict(chunk.params), np.float32)
-        np.save(runs.field_path(folder, setting), field)
-    return runs.Run(
-        setting,
-        "finished" if finished else "diverged",
-        task.weights(),
-        race.compile_seconds,
-        *(list(values) for values in zip(*points, strict=True)),
-    )
 
 
 def choose(

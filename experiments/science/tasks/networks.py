@@ -16,11 +16,11 @@ def sizes(inputs: int, width: int, depth: int, outputs: int) -> list[int]:
 
 
 def init_perceptron(key: jax.Array, widths: Sequence[int], dtype: jnp.dtype) -> Layers:
-    """Normal weights as in Glorot and Bengio (2010), biases 0."""
+    """Normal weights of variance 1 / inputs as in LeCun et al. (1998), biases 0."""
     keys = jax.random.split(key, len(widths) - 1)
     return [
         {
-            "w": np.sqrt(2 / (into + out)).astype(dtype) * jax.random.normal(k, (into, out), dtype),
+            "w": np.sqrt(1 / into).astype(dtype) * jax.random.normal(k, (into, out), dtype),
             "b": jnp.zeros(out, dtype),
         }
         for k, into, out in zip(keys, widths[:-1], widths[1:], strict=True)
