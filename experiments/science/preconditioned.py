@@ -26,7 +26,7 @@ def shampoo(rate: Rate) -> optax.GradientTransformation:
 def kron(rate: Rate) -> optax.GradientTransformation:
     """Li (2018), "Preconditioned stochastic gradient descent", with the settings of the package.
 
-    Its functions take no extra arguments, and tell sizes on the standard output.
+    Its functions take no extra arguments, promote ranks, and tell sizes on the standard output.
     """
     link = optax.chain(psgd.scale_by_kron(), optax.scale_by_learning_rate(rate))
 
@@ -35,7 +35,8 @@ def kron(rate: Rate) -> optax.GradientTransformation:
             return link.init(params)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return link.update(updates, state, params)
+        with jax.numpy_rank_promotion("allow"):
+            return link.update(updates, state, params)
 
     return optax.GradientTransformation(init, update)
 

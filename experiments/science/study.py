@@ -12,17 +12,14 @@ import itertools
 import json
 import math
 import pathlib
-import statistics
 import sys
 
 from absl import flags
 import jax
 
 from experiments import cli
-from experiments.science import rivals, runs, tasks
+from experiments.science import rivals, runs, tasks, tuning
 from experiments.science.running import run_all
-
-TUNED = pathlib.Path(__file__).with_name("tuned.json")
 
 _TASKS = flags.DEFINE_list("tasks", list(tasks.TASKS), "Names of tasks.")
 _METHODS = flags.DEFINE_list("methods", list(rivals.RIVALS), "Names of rivals.")
@@ -35,7 +32,7 @@ _POINTS = flags.DEFINE_enum(
 )
 _RATE = flags.DEFINE_float("learning_rate", None, "Instead of the tuned ones.")
 _TUNE = flags.DEFINE_bool("tune", False, "Choose the learning rates and write `tuned`.")
-_TUNED = flags.DEFINE_string("tuned", str(TUNED), "File of the chosen rates.")
+_TUNED = flags.DEFINE_string("tuned", str(tuning.TUNED), "File of the chosen rates.")
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/science", "Folder of the records.")
 
 
@@ -76,10 +73,11 @@ def main() -> None:
             done = {run.setting for run in runs.read(folder)}
             run_all(folder, task, [setting for setting in settings if setting not in done])
     if _TUNE.value:
+        tuned = pathlib.Path(_TUNED.value)
         equal = [run for run in runs.read(folder) if run.setting.seconds == _SECONDS.value]
-        chosen = choose(equal, _read_tuned())
-        pathlib.Path(_TUNED.value).write_text(json.dumps(chosen, indent=1, sort_keys=True) + "\n")
-        print(_TUNED.value)
+        chosen = tuning.choose(equal, tuning.read(tuned))
+        tuned.write_text(json.dumps(chosen, indent=1, sort_keys=True) + "\n")
+        print(tuned)
 
 
 def _settings(task: str, method: str) -> Iterator[runs.Setting]:
@@ -97,39 +95,12 @@ def _rates(problem: str, method: str) -> tuple[float | None, ...]:
     if _RATE.value is not None:
         return (_RATE.value,)
     try:
-        return (_read_tuned()[problem][method],)
+        return (tuning.read(pathlib.Path(_TUNED.value))[problem][method],)
     except KeyError:
         sys.exit(
             f"flag --tuned={_TUNED.value}: it must hold a rate of {method} on {problem}; "
             "run with --tune, or give --learning_rate."
         )
-
-
-def _read_tuned() -> dict[str, dict[str, float]]:
-    path = pathlib.Path(_TUNED.value)
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def choose(
-    recorded: list[runs.Run], before: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, float]]:
-    """For each task and rival the rate with the least mean log of the final loss over the seeds.
-
-    Args:
-      recorded: runs at several rates.
-      before: earlier choices; those of other tasks and rivals are kept.
-    """
-    finals: dict[tuple[str, str], dict[float, list[float]]] = {}
-    for run in recorded:
-        if run.setting.rate is not None:
-            final = run.loss[-1] if run.status == "finished" else math.inf
-            rates = finals.setdefault((run.setting.problem, run.setting.method), {})
-            rates.setdefault(run.setting.rate, []).append(math.log(max(final, 1e-300)))
-    chosen = {task: dict(methods) for task, methods in before.items()}
-    for (task, method), rates in finals.items():
-        best = min(rates, key=lambda rate: statistics.fmean(rates[rate]))
-        chosen.setdefault(task, {})[method] = best
-    return chosen
 
 
 if __name__ == "__main__":
