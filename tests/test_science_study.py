@@ -1,5 +1,6 @@
 """Rivals on equal clocks, the study's records and report, the demo."""
 
+import functools
 import itertools
 import json
 import math
@@ -8,6 +9,7 @@ import subprocess
 import sys
 
 import jax
+from jax.flatten_util import ravel_pytree
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -114,6 +116,19 @@ def test_levenberg_marquardt_step_is_that_of_its_equations(n, p):
     np.testing.assert_allclose(move, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["wave", "regression_tables", "neural_ode"])
+def test_jacobian_by_rows_is_that_of_forward_mode(name):
+    small = {"trajectories": 5, "steps": 3} if name == "neural_ode" else {}
+    task = tasks.make(name, **TINY, **small)
+    assert task.residuals is not None
+    residuals = functools.partial(task.residuals, points=task.points)
+    params = task.init(jax.random.key(0))
+    weights, unravel = ravel_pytree(params)
+    matrix = levenberg_marquardt.jacobian(task.residuals, params, task.points)
+    expected = jax.jacfwd(lambda w: ravel_pytree(residuals(unravel(w)))[0])(weights)
+    np.testing.assert_allclose(matrix, expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_levenberg_marquardt_ends_where_that_of_optimistix_does():
     """On Rosenbrock's function and a third residual."""
 
@@ -125,7 +140,12 @@ def test_levenberg_marquardt_ends_where_that_of_optimistix_does():
         expected = optimistix.least_squares(function, solver, jnp.array([-1.2, 1.0])).value
         weights = jnp.array([-1.2, 1.0])
         state = levenberg_marquardt.Damping(jnp.array(1e-2), jnp.array(2.0))
-        step = jax.jit(lambda w, s: levenberg_marquardt.step(function, w, s))
+
+        @jax.jit
+        def step(weights, state):
+            matrix = jax.jacfwd(function)(weights)
+            return levenberg_marquardt.step(function, matrix, weights, state)
+
         losses = []
         for _ in range(60):
             weights, state = step(weights, state)
@@ -228,8 +248,8 @@ def test_study_tunes_and_skips_what_is_recorded(tmp_path):
 @pytest.mark.parametrize(
     ("name", "argument", "message"),
     [
-        ("study", "--tasks=poison", "flag --tasks=poison: must be some of poisson,"),
-        ("study", "--seeds=a", "flag --seeds=a: must be integers from 0."),
+        ("study", "--tasks=poison", "flag --tasks=['poison']: must be some of poisson,"),
+        ("study", "--seeds=a", "flag --seeds=['a']: must be integers from 0."),
         ("study", "--seconds=-1", "flag --seconds=-1.0: must be a finite number above 0."),
         ("report", "--run_dir=/none", "flag --run_dir=/none: it must hold records of a study"),
     ],

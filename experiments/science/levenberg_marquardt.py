@@ -11,12 +11,13 @@ from typing import NamedTuple
 import jax
 from jax.flatten_util import ravel_pytree
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.science.tasks import Task
-from experiments.science.tasks.task import Params, Points
+from experiments.science.tasks.task import Params, Points, Residuals
 
 BATCH = 64
-"""Rows or columns of the Jacobian that are taken at once."""
+"""Rows of the Jacobian that are taken at once."""
 Vector = Callable[[jax.Array], jax.Array]
 
 
@@ -55,22 +56,26 @@ class LevenbergMarquardt:
         def function(weights: jax.Array) -> jax.Array:
             return ravel_pytree(residuals(unravel(weights), points))[0]
 
-        weights, state = step(function, weights, state)
+        matrix = jacobian(residuals, params, points)
+        weights, state = step(function, matrix, weights, state)
         return unravel(weights), state
 
 
-def step(function: Vector, weights: jax.Array, state: Damping) -> tuple[jax.Array, Damping]:
+def step(
+    function: Vector, matrix: jax.Array, weights: jax.Array, state: Damping
+) -> tuple[jax.Array, Damping]:
     """Tries one step.
 
     Args:
       function: from weights (p,) to residuals (n,).
+      matrix: its Jacobian at the weights, (n, p).
       weights: (p,).
       state: the damping before.
 
     Returns:
       The weights, moved or not, and the damping after.
     """
-    residuals, matrix = jacobian(function, weights)
+    residuals = function(weights)
     move = damped(matrix, residuals, state.damping)
     before = jnp.sum(residuals**2)
     after = jnp.sum(function(weights + move) ** 2)
@@ -83,16 +88,36 @@ def step(function: Vector, weights: jax.Array, state: Damping) -> tuple[jax.Arra
     return jnp.where(accepted, weights + move, weights), Damping(bounded, growth)
 
 
-def jacobian(function: Vector, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Residuals (n,) and their Jacobian (n, p), by forward or reverse mode, whichever is less."""
-    (n,) = jax.eval_shape(function, weights).shape
-    if n < len(weights):
-        residuals, pull = jax.vjp(function, weights)
-        basis = jnp.eye(n, dtype=residuals.dtype)
-        return residuals, jax.lax.map(lambda row: pull(row)[0], basis, batch_size=BATCH)
-    residuals, push = jax.linearize(function, weights)
-    basis = jnp.eye(len(weights), dtype=weights.dtype)
-    return residuals, jax.lax.map(push, basis, batch_size=BATCH).T
+def jacobian(residuals: Residuals, params: Params, points: Points) -> jax.Array:
+    """The Jacobian of all residuals by all weights, (n, p).
+
+    Row i of a leaf of the residuals depends on row i of the arrays of points that are as long, and
+    each leaf is divided by the root of its length. So each row takes a reverse pass over one point,
+    where a general residual would take one over all of them. A leaf as long as no array of points
+    is differentiated whole.
+    """
+    weights, unravel = ravel_pytree(params)
+    lengths = {len(leaf) for leaf in jax.tree.leaves(points)}
+    shapes = jax.tree.leaves(jax.eval_shape(residuals, params, points))
+
+    def leaf(weights: jax.Array, index: int, points: Points) -> jax.Array:
+        return jax.tree.leaves(residuals(unravel(weights), points))[index].ravel()
+
+    def rows(index: int) -> jax.Array:
+        length = shapes[index].shape[0]
+        if length not in lengths:
+            return jax.jacrev(leaf)(weights, index, points)
+
+        def row(i: jax.Array) -> jax.Array:
+            one = jax.tree.map(
+                lambda p: jax.lax.dynamic_slice_in_dim(p, i if len(p) == length else 0, 1), points
+            )
+            return jax.jacrev(leaf)(weights, index, one) / np.sqrt(length).astype(weights.dtype)
+
+        each = jax.lax.map(row, jnp.arange(length), batch_size=BATCH)
+        return each.reshape(-1, len(weights))
+
+    return jnp.concatenate([rows(index) for index in range(len(shapes))])
 
 
 def damped(matrix: jax.Array, residuals: jax.Array, damping: jax.Array) -> jax.Array:
