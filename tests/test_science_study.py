@@ -1,5 +1,6 @@
 """Rivals on equal clocks, the study's records and report, the demo."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -17,6 +18,7 @@ import optimistix
 import pytest
 
 from experiments.science import (
+    crossing,
     levenberg_marquardt,
     page,
     rivals,
@@ -99,7 +101,7 @@ def test_a_run_ends_when_the_loss_is_not_finite():
 def test_what_does_not_fit_is_left_out():
     assert not rivals.RIVALS["lm"].fits(tasks.make("circuit", qubits=2, layers=1))
     assert rivals.RIVALS["lm"].fits(tasks.make("poisson", "medium"))
-    assert not rivals.RIVALS["lm"].fits(tasks.make("poisson", "large", width=1500))
+    assert not rivals.RIVALS["lm"].fits(tasks.make("poisson", "large"))
 
 
 @pytest.mark.parametrize(("n", "p"), [(5, 9), (9, 5)])
@@ -175,6 +177,22 @@ def test_numbers_of_a_table():
     errors = summary.cells(recorded, lambda run: run.final_error)
     assert errors["poisson", "verify"] == [0.6, math.inf]
     assert "* Adam: poisson.\n* Adam with Verify: nowhere." in summary.winners(recorded)
+
+
+def test_seconds_by_number_of_weights():
+    recorded = []
+    for weights, losses in ((10, [4.0, 1.0, 2.0]), (1000, [4.0, 3.0, 3.0])):
+        for method, values in (("adam", [4.0, 3.0, 2.0]), ("lm", losses)):
+            run = run_of(method, values)
+            setting = dataclasses.replace(run.setting, size=f"{weights}x1")
+            recorded.append(dataclasses.replace(run, setting=setting, weights=weights))
+    assert crossing.seconds_by_weights(recorded) == {
+        "adam": {10: 2.0, 1000: 2.0},
+        "lm": {10: 1.0, 1000: math.inf},
+    }
+    assert crossing.table(recorded).splitlines()[2:] == ["| 10 | 2 | 1 |", "| 1,000 | 2 | - |"]
+    (axes,) = crossing.draw(recorded).axes
+    assert [len(line.get_xdata()) for line in axes.lines] == [2, 1, 1]
 
 
 def test_the_rate_with_the_least_loss_is_chosen():
@@ -267,3 +285,14 @@ def test_demo(tmp_path):
     assert "u_tt = 4 u_xx" in done.stdout
     assert "L-BFGS" in done.stdout
     assert {path.name for path in tmp_path.glob("*.png")} == {"losses.png", "solution.png"}
+
+
+@pytest.mark.slow
+def test_scaling(tmp_path):
+    arguments = ("--seconds=0.1", "--seeds=0", f"--run_dir={tmp_path}")
+    done = program("scaling", "--widths=3,5", "--learning_rates=1e-2,1e-2", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "| weights | Adam | L-BFGS | Levenberg-Marquardt |" in done.stdout
+    assert (tmp_path / "scaling.png").exists()
+    done = program("scaling", "--widths=3", *arguments)
+    assert "--learning_rates: must be as many as --widths, 1, got 4." in done.stderr
