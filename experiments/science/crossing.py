@@ -5,6 +5,7 @@ import math
 import statistics
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 import numpy as np
 
 from experiments.science import pictures, rivals, summary
@@ -52,6 +53,8 @@ def draw(recorded: Sequence[Run]) -> Figure:
             axes.plot(missed, np.full(len(missed), top), "x", color=color)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.set(xlabel="weights", ylabel="seconds to Adam's best loss (cross: never)")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
