@@ -14,7 +14,7 @@ from experiments import cli
 from experiments.science import pictures, rivals, runs, solutions, tasks
 from experiments.science.running import run_all
 
-METHODS = ("adam", "lbfgs", "solve" if "solve" in rivals.RIVALS else "verify")
+METHODS = ("adam", "lbfgs", "solve")
 
 _TASK = flags.DEFINE_enum("task", "reaction", list(tasks.PROBLEMS), "What is solved.")
 _SECONDS = flags.DEFINE_float("seconds", 20.0, "Seconds of training of each.", lower_bound=0.1)

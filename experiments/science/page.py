@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from experiments.science import pictures, runs, solutions, summary
 
 DRAWN = ("adam", "lbfgs", "solve")
-"""Rivals whose solutions are drawn; `verify` takes the place of one that was not run."""
+"""Rivals whose solutions are drawn."""
 
 
 def write(folder: pathlib.Path, recorded: Sequence[runs.Run]) -> Iterator[pathlib.Path]:
@@ -29,8 +29,6 @@ def _fields(folder: pathlib.Path, recorded: Sequence[runs.Run]) -> Iterator[tupl
         of_problem = [run for run in recorded if run.setting.problem == problem]
         held = summary.methods(of_problem)
         wanted = [name for name in DRAWN if name in held]
-        if len(wanted) < len(DRAWN) and "verify" in held:
-            wanted.append("verify")
         for seed in sorted({run.setting.seed for run in of_problem}):
             shown = {
                 run.setting.method: run

@@ -15,7 +15,7 @@ from experiments.science.methods import Method, Optax, Rate
 from experiments.science.tasks import Task
 import pdt_optax
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 """The grid of learning rates; the largest entry of a vector's update is about the rate."""
 LARGEST_JACOBIAN = 200_000_000
 """Numbers in a dense Jacobian, 0.8 GB in float32; a step needs about four times that."""
@@ -89,7 +89,5 @@ RIVALS: Mapping[str, Rival] = {
     ),
     "extrapolate": Rival("Adam with Extrapolate", _jumping(10, pdt_optax.Extrapolate())),
     "verify": Rival("Adam with Verify", _jumping(10, pdt_optax.Verify())),
+    "solve": Rival("Adam with Solve", _jumping(25, pdt_optax.Solve())),
 }
-_SOLVE = getattr(pdt_optax, "Solve", None)
-if _SOLVE is not None:
-    RIVALS = {**RIVALS, "solve": Rival("Adam with Solve", _jumping(25, _SOLVE()))}

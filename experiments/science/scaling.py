@@ -15,7 +15,7 @@ from experiments import cli
 from experiments.science import crossing, rivals, runs, tasks
 from experiments.science.running import run_all
 
-METHODS = ("adam", "lbfgs", "lm", "solve" if "solve" in rivals.RIVALS else "verify")
+METHODS = ("adam", "lbfgs", "lm", "solve")
 DEPTH = 3
 
 _TASK = flags.DEFINE_enum("task", "poisson", list(tasks.PROBLEMS), "What is solved.")
