@@ -1,6 +1,8 @@
 """What all ways of jumping have."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import functools
+import inspect
 from typing import Any
 
 from pdt_optax import _checks
@@ -52,6 +54,18 @@ def check_jump(jump: Any) -> None:
             "`jump` must be a way of jumping, such as pdt_optax.Extrapolate() or "
             f"pdt_optax.Verify(); got {jump!r}."
         )
+
+
+def with_extras(fn: Callable[..., Any], given: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """A function of parameters that is given the extra arguments that it takes by name.
+
+    As optax's line searches have it.
+    """
+    try:
+        names = list(inspect.signature(fn).parameters)[1:]
+    except (TypeError, ValueError):  # A function that Python knows no signature of.
+        return fn
+    return functools.partial(fn, **{name: given[name] for name in names if name in given})
 
 
 def check_passed(name: str, given: Mapping[str, Any], example: str) -> None:

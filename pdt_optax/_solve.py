@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from pdt_optax import _checks, _sums
 from pdt_optax._core import Core
 from pdt_optax._event import Event, Landing
-from pdt_optax._jump import Jump
+from pdt_optax._jump import Jump, with_extras
 from pdt_optax._leaves import compute_dtype, is_float
 from pdt_optax._ring import Ring
 
@@ -122,7 +122,10 @@ class Solve(Jump):
         residual_fn = given.get("residual_fn")
         if residual_fn is None:
             dtype = compute_dtype(*core.leaves)
-            return {"value_fn": core.value_fn(given["value_fn"], updates, dtype)}
+            return {
+                "value_fn": core.value_fn(with_extras(given["value_fn"], given), updates, dtype)
+            }
+        residual_fn = with_extras(residual_fn, given)
         return {"residual_fn": lambda leaves: residual_fn(core.params_after(leaves, updates))}
 
     def land(

@@ -42,7 +42,8 @@ def pdt(
     Args:
       snapshot_every: optimizer steps in a snapshot period, the unit of time of `jump`;
         an epoch in the paper.
-      jump: a way of jumping: :class:`pdt_optax.Extrapolate` or :class:`pdt_optax.Verify`.
+      jump: a way of jumping: :class:`pdt_optax.Extrapolate`, :class:`pdt_optax.Verify` or
+        :class:`pdt_optax.Solve`.
       scope: leaves that share one set of coefficients: ``'global'`` all,
         ``'leaf'`` each its own, or a tree of labels (a prefix of the parameters'
         tree) or a function from parameters to it, as in
@@ -61,10 +62,12 @@ def pdt(
 
     Returns:
       A :class:`optax.GradientTransformationExtraArgs`. Its ``update`` needs
-      ``params``, and ``value_fn`` with :class:`pdt_optax.Verify`. Inside
-      :func:`jax.shard_map` what ``value_fn`` returns must be the same on
-      all devices that hold one model, by :func:`jax.lax.pmean`. Leaves that are not
-      floating-point pass through untouched.
+      ``params``, with :class:`pdt_optax.Verify` also ``value_fn``, with
+      :class:`pdt_optax.Solve` ``residual_fn`` or ``value_fn``. These functions are called
+      with parameters, and with those of the extra arguments of ``update`` that they take
+      by name, as in optax's line searches. Inside :func:`jax.shard_map` what ``value_fn``
+      returns must be the same on all devices that hold one model, by
+      :func:`jax.lax.pmean`. Leaves that are not floating-point pass through untouched.
 
     Raises:
       ValueError: at construction for an argument out of range; from ``init`` for

@@ -13,7 +13,7 @@ from pdt_optax import predictors as _predictors
 from pdt_optax._candidates import Candidates
 from pdt_optax._core import Core
 from pdt_optax._event import Event, Landing
-from pdt_optax._jump import Jump, check_passed
+from pdt_optax._jump import Jump, check_passed, with_extras
 from pdt_optax._run_if import run_if
 from pdt_optax._streaming import Streaming
 
@@ -113,7 +113,7 @@ class Verify(Jump):
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """The loss of updates."""
-        return {"value_fn": core.value_fn(given["value_fn"], updates)}
+        return {"value_fn": core.value_fn(with_extras(given["value_fn"], given), updates)}
 
     def _candidates(self) -> Candidates:
         criterion, rank = _criteria.resolve(self.criteria)

@@ -77,7 +77,7 @@ def _draw_method(axes: Axes, seeds: Sequence[Run]) -> None:
     curves = np.stack([_least_so_far(run, times) for run in seeds])
     color = COLORS[method]
     width = 2.2 if method == "solve" else 1.3
-    label = rivals.RIVALS[method].label
+    label = rivals.ALL[method].label
     axes.plot(times, np.median(curves, 0), color=color, linewidth=width, label=label)
     axes.fill_between(times, curves.min(0), curves.max(0), color=color, alpha=0.15, linewidth=0)
 

@@ -29,6 +29,7 @@ class Rival:
       label: name in tables and pictures.
       stages: pairs of a share of the seconds and a method; the shares sum to 1.
       has_rate: whether there is a learning rate to choose.
+      rate_of: the rival whose rate it takes; None for its own.
       needs_residuals: whether the loss must be a sum of squares.
       needs_fixed: whether the points must be the same at every step.
       has_jacobian: whether it holds a dense Jacobian, which has to fit into memory.
@@ -37,6 +38,7 @@ class Rival:
     label: str
     stages: tuple[tuple[float, Method], ...]
     has_rate: bool = True
+    rate_of: str | None = None
     needs_residuals: bool = False
     needs_fixed: bool = False
     has_jacobian: bool = False
@@ -62,11 +64,20 @@ def _alone(method: Method) -> tuple[tuple[float, Method], ...]:
     return ((1.0, method),)
 
 
-def _jumping(snapshot_every: int, jump) -> tuple[tuple[float, Method], ...]:
+def _jumping(snapshot_every: int, jump, **options) -> tuple[tuple[float, Method], ...]:
     def make(rate: Rate) -> optax.GradientTransformation:
-        return optax.chain(optax.adam(rate), pdt_optax.pdt(snapshot_every, jump))
+        return optax.chain(optax.adam(rate), pdt_optax.pdt(snapshot_every, jump, **options))
 
     return _alone(Optax(make))
+
+
+def _variant(label: str, snapshot_every: int, *, history: int = 16, **options) -> Rival:
+    jump = pdt_optax.Solve(history=history)
+    return Rival(f"Solve {label}", _jumping(snapshot_every, jump, **options), rate_of="solve")
+
+
+def _forgetting(rate: Rate) -> optax.GradientTransformation:
+    return pdt_optax.reset_momentum(optax.adam(rate), pdt_optax.pdt(25, pdt_optax.Solve()))
 
 
 ADAM = Optax(optax.adam)
@@ -91,3 +102,16 @@ RIVALS: Mapping[str, Rival] = {
     "verify": Rival("Adam with Verify", _jumping(10, pdt_optax.Verify())),
     "solve": Rival("Adam with Solve", _jumping(25, pdt_optax.Solve())),
 }
+VARIANTS: Mapping[str, Rival] = {
+    "solve_every_10": _variant("every 10 steps", 10),
+    "solve_every_50": _variant("every 50 steps", 50),
+    "solve_history_8": _variant("in 8 directions", 25, history=8),
+    "solve_history_32": _variant("in 32 directions", 25, history=32),
+    "solve_leaf": _variant("in 16 directions a leaf", 25, scope="leaf"),
+    "solve_leaf_5": _variant("in 5 directions a leaf", 25, history=5, scope="leaf"),
+    "solve_bfloat16": _variant("with a bfloat16 history", 25, history_dtype="bfloat16"),
+    "solve_int8": _variant("with an int8 history", 25, history_dtype="int8"),
+    "solve_reset": Rival("Solve, momentum reset", _alone(Optax(_forgetting)), rate_of="solve"),
+}
+"""Other settings of solved jumps, to see what each is worth."""
+ALL: Mapping[str, Rival] = {**RIVALS, **VARIANTS}

@@ -16,7 +16,7 @@ def run_all(folder: pathlib.Path, task: Task, settings: Sequence[runs.Setting]) 
     """Runs settings of one task and one rival, compiled once, and records each."""
     if not settings:
         return
-    race = Race(task, rivals.RIVALS[settings[0].method], settings[0].points == "fresh")
+    race = Race(task, rivals.ALL[settings[0].method], settings[0].points == "fresh")
     for setting in settings:
         runs.append(folder, _run(folder, task, race, setting))
 

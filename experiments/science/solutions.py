@@ -15,7 +15,7 @@ def draw(folder: pathlib.Path, shown: Sequence[runs.Run]) -> Figure:
     setting = shown[0].setting
     field = tasks.make(setting.task).field
     assert field is not None
-    labels = [rivals.RIVALS[run.setting.method].label for run in shown]
+    labels = [rivals.ALL[run.setting.method].label for run in shown]
     predicted = [np.load(runs.field_path(folder, run.setting)) for run in shown]
     words = [merit(setting.task, run.final_error) for run in shown]
     return pictures.draw_field(

@@ -22,7 +22,7 @@ from experiments.science import rivals, runs, tasks, tuning
 from experiments.science.running import run_all
 
 _TASKS = flags.DEFINE_list("tasks", list(tasks.TASKS), "Names of tasks.")
-_METHODS = flags.DEFINE_list("methods", list(rivals.RIVALS), "Names of rivals.")
+_METHODS = flags.DEFINE_list("methods", list(rivals.RIVALS), "Names of rivals, or of variants of solved jumps.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 _SECONDS = flags.DEFINE_float("seconds", 30.0, "Seconds of training of each run.")
 _SIZE = flags.DEFINE_enum("size", "own", list(tasks.SIZES), "Size of the networks.")
@@ -44,7 +44,7 @@ def _of(names: Mapping) -> dict:
 
 
 flags.register_validator("tasks", **_of(tasks.TASKS))
-flags.register_validator("methods", **_of(rivals.RIVALS))
+flags.register_validator("methods", **_of(rivals.ALL))
 flags.register_validator(
     "seeds",
     lambda words: words and all(word.isdecimal() for word in words),
@@ -66,7 +66,7 @@ def main() -> None:
     for name, method in itertools.product(_TASKS.value, _METHODS.value):
         if name == "circuit" and _SIZE.value != "own":
             continue
-        rival = rivals.RIVALS[method]
+        rival = rivals.ALL[method]
         task = tasks.make(name, _SIZE.value, _DTYPE.value)
         if rival.fits(task, _POINTS.value == "fresh"):
             settings = list(_settings(name, method))
@@ -88,7 +88,8 @@ def _settings(task: str, method: str) -> Iterator[runs.Setting]:
 
 
 def _rates(problem: str, method: str) -> tuple[float | None, ...]:
-    if not rivals.RIVALS[method].has_rate:
+    method = rivals.ALL[method].rate_of or method
+    if not rivals.ALL[method].has_rate:
         return () if _TUNE.value else (None,)
     if _TUNE.value:
         return rivals.RATES

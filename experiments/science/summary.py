@@ -20,9 +20,9 @@ def problems(recorded: Iterable[Run]) -> list[str]:
 
 
 def methods(recorded: Iterable[Run]) -> list[str]:
-    """Names of the rivals that were run, in the order of `rivals.RIVALS`."""
+    """Names of the rivals that were run, in the order of `rivals.ALL`."""
     held = {run.setting.method for run in recorded}
-    return [name for name in rivals.RIVALS if name in held]
+    return [name for name in rivals.ALL if name in held]
 
 
 def cells(recorded: Iterable[Run], number: Callable[[Run], float]) -> Cells:
@@ -59,7 +59,7 @@ def table(
 ) -> str:
     """Median and range over the seeds, a row for each problem; the best median is bold."""
     names = methods(recorded)
-    labels = [rivals.RIVALS[name].label for name in names]
+    labels = [rivals.ALL[name].label for name in names]
     lines = [_row(["task", *labels]), _row(["---", *["---:"] * len(names)])]
     for problem in problems(recorded):
         medians = {
@@ -90,7 +90,7 @@ def winners(recorded: Sequence[Run]) -> str:
         }
         won.setdefault(min(medians, key=lambda name: medians[name]), []).append(problem)
     return "\n".join(
-        f"* {rivals.RIVALS[name].label}: {', '.join(won.get(name, ['nowhere']))}."
+        f"* {rivals.ALL[name].label}: {', '.join(won.get(name, ['nowhere']))}."
         for name in methods(recorded)
     )
 
