@@ -272,7 +272,10 @@ def test_no_finite_group_is_a_bad_prediction():
     assert (metrics.jump_horizon, metrics.jump_interval) == (2.5, 1)
 
 
-@pytest.mark.parametrize("scheduler", [None, pdt_optax.Adaptive(), way_back()])
+@pytest.mark.parametrize(
+    "scheduler",
+    [None, way_back(), pytest.param(pdt_optax.Adaptive(), marks=pytest.mark.slow)],
+)
 def test_horizon_and_interval_of_a_state_give_way_to_the_arguments_of_now(scheduler):
     """The next jump comes after three periods without one, and goes two snapshots far."""
     before = extrapolating(1, horizon=5, interval=0, scheduler=scheduler, **LINEAR)

@@ -285,6 +285,7 @@ def test_one_kernel_serves_several_predictions():
         predict("mse", kernel=kernel, max_samples=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"num_cotangents": 2}, {"projection_dim": 16}])
 def test_random_signs_and_projections_are_right_on_average(options):
     params, inputs = mlp_case()

@@ -38,19 +38,22 @@ def batch(step):
     return np.random.default_rng(step).permutation(64)[:32]
 
 
-def train(tx, steps, value_fn=loss):
-    """Returns the parameters, the states, and the loss after each step with and without jumps."""
+def train(tx, steps, value_fn=loss, **extra):
+    """Returns the parameters, the states, and the loss after each step with and without jumps.
+
+    What `value_fn` takes of `extra` is no part of the compiled program.
+    """
     params = initial_params()
     state = tx.init(params)
 
     gradient, score = jax.jit(jax.grad(loss)), jax.jit(loss)
-    update = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=value_fn))
+    update = jax.jit(lambda g, s, p, extra: tx.update(g, s, p, value_fn=value_fn, **extra))
     update_alone = jax.jit(SGD.update)
     states, losses = [], []
     for step in range(steps):
         grads = gradient(params, batch(step))
         alone = optax.apply_updates(params, update_alone(grads, SGD.init(params))[0])
-        updates, state = update(grads, state, params)
+        updates, state = update(grads, state, params, extra)
         params = optax.apply_updates(params, updates)
         losses.append((score(params), score(alone)))
         states.append(state)
@@ -82,7 +85,8 @@ def test_faster_than_the_optimizer():
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf, 1.0])
 def test_a_useless_value_fn_lets_no_jump_in(bad):
-    params, states, _ = train(verified(), 60, value_fn=lambda params: jnp.asarray(bad))
+    useless = {"value_fn": lambda params, bad: bad, "bad": jnp.float32(bad)}
+    params, states, _ = train(verified(), 60, **useless)
     expected, _ = train_plain(60)
     chex.assert_trees_all_equal(params, expected)
     assert pdt_optax.metrics(states[-1]).jump_candidate == -1
@@ -196,15 +200,15 @@ def jump_once(horizons, gain_share, losses):
     verify = pdt_optax.Verify(horizons, ("linear",), ACCEPT_ALL, gain_share, history=3, start=3)
     tx = pdt_optax.pdt(1, verify)
 
-    def value_fn(x):
+    def value_fn(x, losses):
         nearest = jnp.abs(x - jnp.array([3.0, 4.0, 5.0, 7.0])).argmin()
-        return jnp.array(losses)[nearest]
+        return losses[nearest]
 
-    params = jnp.array(0.0)
+    params, losses = jnp.array(0.0), jnp.array(losses)
     state = tx.init(params)
-    update = jax.jit(lambda u, s, p: tx.update(u, s, p, value_fn=value_fn))
+    update = jax.jit(functools.partial(tx.update, value_fn=value_fn))
     for _ in range(3):
-        updates, state = update(jnp.array(1.0), state, params)
+        updates, state = update(jnp.array(1.0), state, params, losses=losses)
         params = optax.apply_updates(params, updates)
     return params, pdt_optax.metrics(state).value_calls
 
