@@ -27,10 +27,10 @@ test-all: lint  ## What `test` does, and whole programs, studies, published size
 	$(BIN)/python -m pytest -m ""
 
 bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
-	$(BIN)/python -m experiments.bench
-	$(BIN)/python -m experiments.bench_compiling
-	$(BIN)/python -m experiments.bench_accuracy
-	$(BIN)/python -m experiments.bench_ire
+	$(BIN)/python -m experiments.benchmarks.events
+	$(BIN)/python -m experiments.benchmarks.compiling
+	$(BIN)/python -m experiments.benchmarks.accuracy
+	$(BIN)/python -m experiments.ire.bench
 
 fuzz: $(VENV)/test  ## Thousands of hostile histories; prints how many
 	PDT_FUZZ=1 $(BIN)/python -m pytest -n0 -s tests/test_fuzz.py

@@ -18,9 +18,10 @@ from flax import nnx
 import jax
 import optax
 
-from experiments import batch_norm, batch_norm_report, cli, records
+from experiments import batch_norm, batch_norm_report, cli
 from experiments.data import Examples, mnist5k
 from experiments.models.resnet import ResNet
+from experiments.runs import records
 import pdt_optax
 
 EPOCHS, BATCH_SIZE, REFRESH_BATCHES = 12, 128, 8

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import statistics
 from typing import Any
 
-from experiments import tables
+from experiments.reports import tables
 
 START = 5  # The epoch of the first jump.
 _COLUMNS = ("jumped", "stale", "refreshed")

@@ -22,11 +22,12 @@ import numpy as np
 import optax
 from sklearn.decomposition import PCA
 
-from experiments import cli, training, workloads
+from experiments import cli
 from experiments.data import mnist5k
 from experiments.models import MODELS
-from experiments.pictures import COLORS, STYLE
-from experiments.workloads import Workload
+from experiments.reports.figures import COLORS, STYLE
+from experiments.runs import training, workloads
+from experiments.runs.workloads import Workload
 import pdt_optax
 
 _DIR = flags.DEFINE_string("landscape_dir", "runs/landscape", "Folder of the picture.")

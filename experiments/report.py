@@ -10,8 +10,9 @@ import sys
 
 from absl import flags
 
-from experiments import cli, page, summary, tables
-from experiments.studies import TITLES
+from experiments import cli
+from experiments.configs.studies import TITLES
+from experiments.reports import page, summary, tables
 
 _RESULTS = flags.DEFINE_string(
     "results", "experiments/results", "Folder of the studies that the page shows."

@@ -14,8 +14,10 @@ import time
 
 from absl import flags
 
-from experiments import cli, records, score, tables
-from experiments.studies import SCALES, STUDIES, Study, at_scale
+from experiments import cli
+from experiments.configs.studies import SCALES, STUDIES, Study, at_scale
+from experiments.reports import tables, time_to_target
+from experiments.runs import records
 
 _STUDY = flags.DEFINE_enum("study", None, list(STUDIES), "What is reproduced.")
 _SCALE = flags.DEFINE_enum(
@@ -54,7 +56,7 @@ def main() -> None:
     for number, name in enumerate(left):
         print(f"{_progress(study, left, number, start)}: {_command(study[name], folder / name)}")
         _train([*study[name], f"--run_dir={folder / name}"])
-    scores = {name: score.score(records.read(folder / name)) for name in names}
+    scores = {name: time_to_target.score(records.read(folder / name)) for name in names}
     table = tables.study(scores)
     (folder / "summary.md").write_text(f"# {_STUDY.value}\n\n{table}\n")
     print(f"\n{table}\n\n{folder / 'summary.md'}")
@@ -117,7 +119,7 @@ def _is_finished(arguments: Sequence[str], run_dir: pathlib.Path) -> bool:
         there = flags.get(name)
         if (",".join(there) if isinstance(there, list) else _number(str(there))) != _number(value):
             sys.exit(f"flag --runs_dir: {run_dir} holds another run: {name} is {there} there.")
-    scores = score.score(records.read(run_dir))
+    scores = time_to_target.score(records.read(run_dir))
     arms = {s.arm for s in scores}
     ended = [s for s in scores if s.status != "unfinished"]
     return bool(arms) and len(ended) == len(flags["seeds"]) * len(arms)

@@ -26,8 +26,10 @@ from absl import flags
 import jax
 import optax
 
-from experiments import cli, compiled, records, sharded, slices
-from experiments.slices import CASES, IRE, LINKS, NONE, SIZES, Case
+from experiments import cli
+from experiments.benchmarks.tpu import cases, hlo, step
+from experiments.benchmarks.tpu.cases import CASES, IRE, LINKS, NONE, SIZES, Case
+from experiments.runs import records
 import pdt_optax
 
 _ONLY = flags.DEFINE_multi_enum("only", None, [str(case) for case in CASES], "Cases; all if none.")
@@ -55,7 +57,7 @@ def main() -> None:
         rows = records.read_rows(run_dir)
     except OSError as error:
         sys.exit(f"flag --run_dir: {error}")
-    print(slices.table(rows))
+    print(cases.table(rows))
 
 
 def _compile_all(run_dir: pathlib.Path) -> None:
@@ -85,7 +87,7 @@ def _compile_all(run_dir: pathlib.Path) -> None:
             if "error" in row:
                 print(row["error"], file=sys.stderr, flush=True)
             else:
-                print(f"  {' '.join(slices.cells(row, None)[4:8])} ", file=sys.stderr, flush=True)
+                print(f"  {' '.join(cases.cells(row, None)[4:8])} ", file=sys.stderr, flush=True)
 
 
 def _prepare() -> None:
@@ -112,17 +114,17 @@ def compile_case(case: Case, link: str, *, scan: bool, update_only: bool) -> dic
     Returns:
       A row of JSON values; what does not fit or compile has `error` in place of its needs.
     """
-    mesh = sharded.mesh_of_topology(case.slice)
-    step = sharded.vit_step(
+    mesh = step.mesh_of_topology(case.slice)
+    train_step = step.vit_step(
         mesh,
-        _link(link, "leaf" if scan else sharded.layers),
+        _link(link, "leaf" if scan else step.layers),
         size=SIZES[case.model],
         batch_size=case.images * mesh.size,
         remat=case.remat,
         scan=scan,
         update_only=update_only,
     )
-    params = jax.tree.leaves(step.arguments[0])
+    params = jax.tree.leaves(train_step.arguments[0])
     row = {
         **case._asdict(),
         "scan": scan,
@@ -133,15 +135,15 @@ def compile_case(case: Case, link: str, *, scan: bool, update_only: bool) -> dic
     }
     begin = time.monotonic()
     try:
-        program = step.function.lower(*step.arguments).compile()
+        program = train_step.function.lower(*train_step.arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         return {**row, "error": str(error).splitlines()[0]}
     row["compile_seconds"] = round(time.monotonic() - begin, 1)
     foreign = sorted(set(re.findall(r'custom_call_target="([^"]*)"', program.as_text())))
-    return {**row, "custom_calls": foreign, **dataclasses.asdict(compiled.needs(program))}
+    return {**row, "custom_calls": foreign, **dataclasses.asdict(hlo.needs(program))}
 
 
-def _link(name: str, scope: Any) -> Callable[[sharded.Apply], optax.GradientTransformation] | None:
+def _link(name: str, scope: Any) -> Callable[[step.Apply], optax.GradientTransformation] | None:
     if name == NONE:
         return None
     if name == IRE:

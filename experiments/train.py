@@ -15,27 +15,15 @@ from typing import Any
 from absl import flags
 import optax
 
-from experiments import (
-    checkpoints,
-    cli,
-    hosts,
-    ire_flags,
-    loop,
-    pdt_flags,
-    progress,
-    records,
-    run_flags,
-    score,
-    summary,
-    tables,
-    tensorboard,
-    workloads,
-)
-from experiments.controls import CONTROLS
-from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
-from experiments.placement import Placement
-from experiments.run_flags import BATCH_SIZE, EPOCHS, LEARNING_RATE
-from experiments.training import Arm
+from experiments import cli
+from experiments.configs import ire_flags, pdt_flags, run_flags
+from experiments.configs.run_flags import BATCH_SIZE, EPOCHS, LEARNING_RATE
+from experiments.reports import summary, tables, tensorboard, time_to_target
+from experiments.runs import checkpoints, hosts, loop, progress, records, workloads
+from experiments.runs.controls import CONTROLS
+from experiments.runs.optimizers import OPTIMIZERS, SCHEDULES, Settings
+from experiments.runs.placement import Placement
+from experiments.runs.training import Arm
 
 CHECKPOINTS = "checkpoints"
 
@@ -152,7 +140,7 @@ def _arms(workload: workloads.Workload) -> list[Arm]:
     base = _base(LEARNING_RATE.value, steps)
     arms = []
     if run_flags.BASELINE.value or not (pdt_flags.PDT.value or has_ire):
-        arms.append(Arm(score.BASE, base))
+        arms.append(Arm(time_to_target.BASE, base))
     if short := run_flags.SHORT_EPOCHS.value:
         arms.append(Arm("short", _base(LEARNING_RATE.value, short * steps_per_epoch), epochs=short))
     if rate := run_flags.RETUNED_RATE.value:

@@ -1,7 +1,7 @@
 r"""Trains one of the paper's language models, with AdamW, with IRE or with a control.
 
 The text is a plain text file, cut by a tokenizer file. Without --recipe it is the small model of
-`experiments.ire_lm` on the help texts of CPython. There are no checkpoints.
+`experiments.ire.study` on the help texts of CPython. There are no checkpoints.
 
 Example:
   python -m experiments.train_lm --lm_steps=40 --mask=flat
@@ -15,9 +15,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli, language, records
+from experiments import cli
 from experiments.data import text
-from experiments.ire_masks import MASKS
+from experiments.ire import language
+from experiments.ire.masks import MASKS
+from experiments.runs import records
 
 _RECIPE = flags.DEFINE_enum("recipe", "cpu", ["cpu", *language.PAPER], "Model and settings.")
 _TEXT = flags.DEFINE_string("text", None, "Plain text file; its last tenth is for validation.")

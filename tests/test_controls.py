@@ -9,9 +9,10 @@ import optax
 import optax.contrib
 import pytest
 
-from experiments import controls, pdt_flags
-from experiments.controls import CONTROLS
-from experiments.optimizers import SCHEDULES, Settings
+from experiments.configs import pdt_flags
+from experiments.runs import controls
+from experiments.runs.controls import CONTROLS
+from experiments.runs.optimizers import SCHEDULES, Settings
 import pdt_optax
 
 START = np.array([1.0, -2.0], np.float32)

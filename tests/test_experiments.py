@@ -20,25 +20,14 @@ import pages
 import pytest
 from small import few
 
-from experiments import (
-    loop,
-    records,
-    report,
-    reproduce,
-    run_flags,
-    score,
-    studies,
-    summary,
-    tables,
-    toy,
-    train,
-    training,
-    workloads,
-)
+from experiments import report, reproduce, toy, train
+from experiments.configs import run_flags, studies
 from experiments.data import DATASETS, ArrayDataset, Examples, mnist5k
 from experiments.models import MODELS
-from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
-from experiments.records import EndRecord, EpochRecord, Record
+from experiments.reports import summary, tables, time_to_target
+from experiments.runs import loop, records, training, workloads
+from experiments.runs.optimizers import OPTIMIZERS, SCHEDULES, Settings
+from experiments.runs.records import EndRecord, EpochRecord, Record
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -182,7 +171,7 @@ HAND_MADE = [
 
 
 def test_scores_of_hand_made_records():
-    scores = {(s.seed, s.arm): s for s in score.score(HAND_MADE)}
+    scores = {(s.seed, s.arm): s for s in time_to_target.score(HAND_MADE)}
 
     base = scores[0, "base"]
     assert (base.loss_epochs, base.loss_seconds, base.loss_reduction) == (3, 3.0, 0.0)
@@ -212,20 +201,20 @@ def test_without_a_finite_base_there_is_no_target():
     alone = epochs("paper", [2.0, 1.0], [0.5, 0.6], seconds=1.0)
     diverged = epochs("base", [None], [None], seconds=1.0)
     for rows in (alone, [*diverged, *alone]):
-        assert {s.loss_epochs for s in score.score(rows)} == {None}
-        assert {s.accuracy_epochs for s in score.score(rows)} == {None}
+        assert {s.loss_epochs for s in time_to_target.score(rows)} == {None}
+        assert {s.accuracy_epochs for s in time_to_target.score(rows)} == {None}
 
 
 def test_spread_counts_a_miss_as_infinite():
-    assert score.spread([3, 1, 2]) == (2, 1, 3)
-    assert score.spread([3, 1]) == (2, 1, 3)
-    assert score.spread([1, None, 2]) == (2, 1, None)
-    assert score.spread([1, None]) == (None, 1, None)
-    assert score.spread([0.5, None, 0.7], miss=-math.inf) == (0.5, None, 0.7)
+    assert time_to_target.spread([3, 1, 2]) == (2, 1, 3)
+    assert time_to_target.spread([3, 1]) == (2, 1, 3)
+    assert time_to_target.spread([1, None, 2]) == (2, 1, None)
+    assert time_to_target.spread([1, None]) == (None, 1, None)
+    assert time_to_target.spread([0.5, None, 0.7], miss=-math.inf) == (0.5, None, 0.7)
 
 
 def test_tables_of_hand_made_records():
-    scores = score.score(HAND_MADE)
+    scores = time_to_target.score(HAND_MADE)
     _, _, base, fast, slow, wild = tables.markdown(scores).splitlines()
     assert base.startswith("| base | 2.5 [2, 3] | 2.5 [2.0, 3.0] | 0 | 2 | 2.0 | 1.5 [1, 2] |")
     assert fast.startswith("| fast | never [2, never] | never [2.4, never] | - [-, 20] | 1 |")
@@ -234,7 +223,7 @@ def test_tables_of_hand_made_records():
     text = tables.text(scores).splitlines()
     assert len(text) == 3 + 1 + 6  # Two arms have ranges.
     assert max(map(len, text)) == len(text[3])
-    alone = tables.markdown(score.score(epochs("paper", [1.0], [0.5], seconds=1.0)))
+    alone = tables.markdown(time_to_target.score(epochs("paper", [1.0], [0.5], seconds=1.0)))
     assert alone.splitlines()[2] == "| paper | 1 | 50.0 | - | - |"
 
 
@@ -339,7 +328,7 @@ def test_controls_and_careful_arms(tmp_path):
 def test_a_grid_trains_the_optimizer_alone(tmp_path):
     train_small(tmp_path, "--epochs=1", "--model=cnn", "--optimizer=adamw", "--grid=0.001,1e-30")
     first, second = (epochs_of(records.read(tmp_path), rate)[0] for rate in ("0.001", "1e-30"))
-    assert score.low_loss(first) > score.low_loss(second)
+    assert time_to_target.low_loss(first) > time_to_target.low_loss(second)
 
 
 def test_arms_of_ire_and_of_ire_with_pdt(tmp_path):
@@ -361,7 +350,9 @@ def test_arms_of_ire_and_of_ire_with_pdt(tmp_path):
     assert [arm for arm, *_ in ends_of(rows)] == list(arms)
     # Nothing moves at such a rate.
     assert epochs_of(rows, "ire")[0].train_loss == epochs_of(rows, "ire")[1].train_loss
-    assert score.low_loss(epochs_of(rows, "base")[1]) > score.low_loss(epochs_of(rows, "ire")[1])
+    assert time_to_target.low_loss(epochs_of(rows, "base")[1]) > time_to_target.low_loss(
+        epochs_of(rows, "ire")[1]
+    )
     assert epochs_of(rows, "ire+paper")[1].predicted
 
 
@@ -510,12 +501,12 @@ def test_pictures_stand_misses_divergence_and_several_seeds(tmp_path: pathlib.Pa
         if isinstance(row, EpochRecord)
     ]
     for rows in (renamed, epochs("base", [None], [None], seconds=1.0)):
-        summary.pictures.draw(rows, "title").savefig(tmp_path / "picture.png")
+        summary.figures.draw(rows, "title").savefig(tmp_path / "picture.png")
 
 
 def test_arms_without_a_name_of_their_own_have_different_colors():
     rows = [row for rate in range(6) for row in epochs(f"0.{rate}", [2.0, 0.1], [0.5, 0.6], 1.0)]
-    figure = summary.pictures.draw(rows, "title")
+    figure = summary.figures.draw(rows, "title")
     lines = figure.axes[0].lines
     assert len({line.get_color() for line in lines}) == len(lines) == 6
     assert len(figure.axes) == 4, "no mask ratio without predictions"
@@ -523,7 +514,7 @@ def test_arms_without_a_name_of_their_own_have_different_colors():
 
 def test_only_positive_losses_are_on_a_logarithmic_axis():
     for losses, scale in (([2.0, 0.1], "log"), ([-0.1, -0.7], "linear")):
-        figure = summary.pictures.draw(epochs("base", losses, [0.5, 0.6], seconds=1.0), "title")
+        figure = summary.figures.draw(epochs("base", losses, [0.5, 0.6], seconds=1.0), "title")
         assert figure.axes[0].get_yscale() == scale
 
 
@@ -637,9 +628,9 @@ def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
 )
 def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_time: float):
     """Medians over seeds that nothing was tuned on; a schedule cut short ends higher."""
-    scores = score.by_arm(pages.study_scores("verified")[run])
+    scores = time_to_target.by_arm(pages.study_scores("verified")[run])
     medians = {
-        name: score.spread(getattr(row, name) for row in scores["verified"]).median
+        name: time_to_target.spread(getattr(row, name) for row in scores["verified"]).median
         for name in ("loss_epochs", "loss_reduction")
     }
     epochs = records.read_config(pages.RESULTS / "verified" / run)["flags"]
@@ -653,14 +644,14 @@ def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_t
 def test_what_fails_in_the_records():
     folder = pages.RESULTS / "failures"
     runs = {
-        name: score.by_arm(score.score(records.read(folder / name)))
+        name: time_to_target.by_arm(time_to_target.score(records.read(folder / name)))
         for name in studies.STUDIES["failures"]
     }
     assert {row.status for row in runs["non_selective"]["accept_all"]} == {"diverged"}
     assert {row.status for row in runs["every_epoch"]["paper"]} == {"diverged"}
     epochs = {arm: [row.loss_epochs for row in rows] for arm, rows in runs["switching"].items()}
-    assert score.spread(epochs["switching"]) == (47, 29, 47)
-    assert score.spread(epochs["paper"]) == (33, 31, 35)
+    assert time_to_target.spread(epochs["switching"]) == (47, 29, 47)
+    assert time_to_target.spread(epochs["paper"]) == (33, 31, 35)
     random = runs["random_acceleration"]
     assert [row.loss_epochs for row in random["random_subset"]] == [46, 46, 46]
     assert [row.loss_epochs for row in random["base"]] == [60, 60, 60]
@@ -670,17 +661,18 @@ def test_without_the_mask_no_network_gets_there():
     scores = pages.study_scores("unmasked")
     assert scores.keys() == studies.STUDIES["unmasked"].keys()
     for run in scores.values():
-        arms = score.by_arm(run)
+        arms = time_to_target.by_arm(run)
         assert {row.loss_epochs for row in arms["accept_all"]} == {None}
         assert {row.loss_epochs for row in arms["base"]} <= {10, 14, 15, 16, 18}
 
 
 def test_demo_meets_its_figures():
     """Medians over five seeds that nothing was tuned on."""
-    scores = score.by_arm(pages.study_scores("controls")["fcn_sgd"])
-    epochs = score.spread(s.loss_epochs for s in scores["paper"])
+    scores = time_to_target.by_arm(pages.study_scores("controls")["fcn_sgd"])
+    epochs = time_to_target.spread(s.loss_epochs for s in scores["paper"])
     accuracy = {
-        arm: score.spread(s.validation_accuracy for s in scores[arm]) for arm in ("base", "paper")
+        arm: time_to_target.spread(s.validation_accuracy for s in scores[arm])
+        for arm in ("base", "paper")
     }
     assert [s.seed for s in scores["paper"]] == [0, 100, 200, 300, 400]
     assert epochs.median is not None

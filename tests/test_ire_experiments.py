@@ -13,10 +13,12 @@ import optax
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from experiments import flatness, ire_lm_report, language, records, train_lm
+from experiments import train_lm
 from experiments.data import text
-from experiments.ire_masks import MASKS
+from experiments.ire import flatness, language, report
+from experiments.ire.masks import MASKS
 from experiments.models.llama import SIZES, Llama, Size, rotate
+from experiments.runs import records
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -158,7 +160,7 @@ def test_docs_hold_what_the_records_say():
     """The tables of the language model study, and the figures that its acceptance asks for."""
     rows = records.read_rows(ROOT / "experiments" / "results" / "ire_lm")
     docs = (ROOT / "docs" / "ire.md").read_text()
-    table, _, _, _, trials, _, flat = ire_lm_report.summary(rows).split("\n\n")
+    table, _, _, _, trials, _, flat = report.summary(rows).split("\n\n")
     for part in (table, trials, flat.strip()):
         assert part in docs
 

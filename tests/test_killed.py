@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import resumable
 
-from experiments import records
+from experiments.runs import records
 
 pytestmark = pytest.mark.slow
 ROOT = Path(resumable.__file__).parent.parent

@@ -16,10 +16,12 @@ from jax.sharding import AxisType, NamedSharding
 import numpy as np
 import pytest
 
-from experiments import run_flags, studies, train, training, workloads
+from experiments import train
+from experiments.configs import run_flags, studies
+from experiments.configs.published import PUBLISHED
 from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
-from experiments.published import PUBLISHED
+from experiments.runs import training, workloads
 
 pytestmark = pytest.mark.slow
 SHAPES = {

@@ -8,7 +8,8 @@ import numpy as np
 import pages
 import pytest
 
-from experiments import predict_time_report, records, transfer
+from experiments.runs import records
+from experiments.training_time import report, transfer
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -18,15 +19,15 @@ PROGRAM = """
 import sys
 from absl import flags
 from absl.testing import flagsaver
-from experiments import predict_time
-predict_time.GRID = predict_time.GRID[:1]
+from experiments.training_time import predict
+predict.GRID = predict.GRID[:1]
 for number in ("1", "1,2"):
     with flagsaver.flagsaver():
         flags.FLAGS(
             f"p --run_dir={sys.argv[1]} --samples=256 --max_steps=20 --seeds=5 --loss=mse "
             f"--linearizations={number}".split()
         )
-        predict_time.main()
+        predict.main()
 """
 
 
@@ -56,15 +57,15 @@ def test_comparison():
         row("trained", 10, start="random"),
         row("predicted", 70, start="random"),
     ]
-    once = predict_time_report.compare(rows, "mse", 0.3, 1)
+    once = report.compare(rows, "mse", 0.3, 1)
     assert [c.steps for c in once] == [100, 40]
     np.testing.assert_allclose([c.error for c in once], [0.1, np.inf])
     np.testing.assert_allclose([c.saving for c in once], [5.0, 2.0])
-    (often,) = predict_time_report.compare(rows, "mse", 0.3, 6)
+    (often,) = report.compare(rows, "mse", 0.3, 6)
     np.testing.assert_allclose([often.error, often.saving], [-0.1, 1.0])
-    (control,) = predict_time_report.compare(rows, "mse", 0.3, 1, start="random")
+    (control,) = report.compare(rows, "mse", 0.3, 1, start="random")
     assert control.error == pytest.approx(6.0)
-    text = predict_time_report.summary(rows)
+    text = report.summary(rows)
     assert "| squared error | 0.3 | 1 | 2 | inf | +10.0 to +inf | 1 | 3.5 |" in text
 
 
@@ -105,7 +106,7 @@ def test_tables_of_the_docs_are_those_of_the_records(folder):
     table = pages.table("docs/training_time.md", folder)
     assert table == (RESULTS / folder / "summary.md").read_text().strip()
     if folder == "training_time":
-        assert table == predict_time_report.summary(records.read_rows(RESULTS / folder)).strip()
+        assert table == report.summary(records.read_rows(RESULTS / folder)).strip()
 
 
 @pytest.mark.parametrize(
@@ -122,8 +123,8 @@ def test_predictions_that_follow_the_kernel_meet_their_figures(loss, threshold, 
     rows = records.read_rows(RESULTS / "training_time")
     errors = [
         abs(c.error)
-        for c in predict_time_report.compare(rows, loss, threshold, 2)
-        if c.steps >= predict_time_report.LEAST_STEPS
+        for c in report.compare(rows, loss, threshold, 2)
+        if c.steps >= report.LEAST_STEPS
     ]
     assert len(errors) == 12 - 4 * (threshold == 0.5 and loss == "mse")
     assert max(errors) <= largest
@@ -133,7 +134,7 @@ def test_predictions_that_follow_the_kernel_meet_their_figures(loss, threshold, 
 def test_controls_that_must_fail():
     """A network that was not pretrained, and a rate above the stable limit."""
     rows = records.read_rows(RESULTS / "training_time")
-    random = predict_time_report.compare(rows, "mse", 0.2, 1, start="random")
+    random = report.compare(rows, "mse", 0.2, 1, start="random")
     assert len(random) == 3
     assert min(abs(c.error) for c in random) > 0.5
     above = [r for r in rows if r["setting"][0] == 1.2 and r["kind"] == "predicted"]
@@ -146,7 +147,7 @@ def test_one_linearization_takes_a_thirteenth_of_the_gradients_of_training():
     asked = [("mse", 0.3), ("mse", 0.2)]
     asked += [("softmax_cross_entropy", 0.5), ("softmax_cross_entropy", 0.3)]
     savings = [
-        np.median([c.saving for part in asked for c in predict_time_report.compare(rows, *part, n)])
+        np.median([c.saving for part in asked for c in report.compare(rows, *part, n)])
         for n in (1, 2)
     ]
     assert savings[0] >= 13

@@ -9,8 +9,10 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from experiments import mask_pictures, page, records, report, score
-from experiments.records import EndRecord, EpochRecord, Record
+from experiments import report
+from experiments.reports import mask_figures, page, time_to_target
+from experiments.runs import records
+from experiments.runs.records import EndRecord, EpochRecord, Record
 
 LAYERS = ["hidden/kernel", "hidden/bias"]
 
@@ -42,7 +44,7 @@ ROWS = [
 
 
 def test_operations_to_the_target_count_predictions_until_then():
-    saved = [s.flops_reduction for s in score.score(ROWS)]
+    saved = [s.flops_reduction for s in time_to_target.score(ROWS)]
     # (2 epochs and 1 prediction) of 4 epochs; a miss.
     assert saved == [0.0, pytest.approx(1 - 250 / 400), 0.0, None]
 
@@ -50,16 +52,16 @@ def test_operations_to_the_target_count_predictions_until_then():
 def test_operations_count_each_of_several_predictions_in_an_epoch():
     rows = [EpochRecord(1, "paper", 1, 1.0, *[0.5] * 4, True, 0.5, predictions=3)]
     end = EndRecord(1, "paper", "finished", 1, 1.0, 0.5, 0.5, 100.0, 50.0)
-    assert score.flops(rows, end, 1) == 100 + 3 * 50
+    assert time_to_target.flops(rows, end, 1) == 100 + 3 * 50
 
 
 def test_bootstrap_interval_of_the_median():
-    assert score.interval([7, 7, 7]) == (7, 7)
-    assert score.interval([3, 9]) == (3, 9)
-    assert score.interval([3, None]) == (3, None)
-    assert score.interval([0.3, None], miss=-np.inf) == (None, 0.3)
+    assert time_to_target.interval([7, 7, 7]) == (7, 7)
+    assert time_to_target.interval([3, 9]) == (3, 9)
+    assert time_to_target.interval([3, None]) == (3, None)
+    assert time_to_target.interval([0.3, None], miss=-np.inf) == (None, 0.3)
     # Binomial: the median of 31 draws from 31 values lies in ranks 10 to 22 with 98 %.
-    low, high = score.interval(list(range(1, 32)))
+    low, high = time_to_target.interval(list(range(1, 32)))
     assert low is not None
     assert high is not None
     assert 10 <= low <= 12
@@ -67,8 +69,8 @@ def test_bootstrap_interval_of_the_median():
 
 
 def test_mask_by_layer_is_the_mean_over_seeds():
-    assert mask_pictures.arms(ROWS) == ["paper"]
-    layers, epochs, means = mask_pictures.ratios(ROWS, "paper")
+    assert mask_figures.arms(ROWS) == ["paper"]
+    layers, epochs, means = mask_figures.ratios(ROWS, "paper")
     assert (layers, epochs.tolist(), means.tolist()) == (LAYERS, [2], [[0.375], [1.0]])
 
 

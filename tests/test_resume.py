@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import checkpoints, loop, records, training, workloads
-from experiments.checkpoints import Checkpoints, Position, Stop, StoppedError
+from experiments.configs.pdt_flags import Link
 from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
-from experiments.pdt_flags import Link
-from experiments.records import EndRecord, EpochRecord, Record
+from experiments.runs import checkpoints, loop, records, training, workloads
+from experiments.runs.checkpoints import Checkpoints, Position, Stop, StoppedError
+from experiments.runs.records import EndRecord, EpochRecord, Record
 import pdt_optax
 
 EPOCHS, SEEDS, BATCH = 3, (3, 4), 8

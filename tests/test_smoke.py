@@ -8,8 +8,11 @@ from absl.testing import flagsaver
 import pytest
 from small import few
 
-from experiments import records, score, studies, train
+from experiments import train
+from experiments.configs import studies
 from experiments.data import DATASETS
+from experiments.reports import time_to_target
+from experiments.runs import records
 
 pytestmark = pytest.mark.slow
 KINDS = ("verified", "ire_tuning")
@@ -24,7 +27,7 @@ def test_a_study_runs(study, tmp_path, monkeypatch):
     with flagsaver.flagsaver():
         flags.FLAGS(["program", *arguments, "--batch_size=32", f"--run_dir={tmp_path}"])
         train.main()
-    scores = score.score(records.read(tmp_path))
+    scores = time_to_target.score(records.read(tmp_path))
     assert {s.status for s in scores if s.arm != "accept_all"} == {"finished"}
     assert {s.status for s in scores} <= {"finished", "diverged"}
     if "--pdt_verify" in arguments:

@@ -12,10 +12,10 @@ import optax
 import pytest
 from small import few
 
-from experiments import probe, training, workloads
 from experiments.data import ORDERS, ArrayDataset, Examples, digits, patches
 from experiments.models import MODELS
-from experiments.placement import PLACEMENTS
+from experiments.runs import knn_probe, training, workloads
+from experiments.runs.placement import PLACEMENTS
 import pdt_optax
 
 
@@ -118,7 +118,7 @@ def test_the_nearest_classes_of_two_bundles():
     known = np.array([[1, 0.1], [1, -0.1], [0.9, 0], [0.1, 1], [-0.1, 1], [-1, -1]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 2])
     features = np.array([[5, 1], [0.2, 3], [-2, -1.9]], np.float32)
-    found = probe.nearest_classes(jnp.asarray(features), jnp.asarray(known), labels, 3)
+    found = knn_probe.nearest_classes(jnp.asarray(features), jnp.asarray(known), labels, 3)
     np.testing.assert_array_equal(found, [0, 1, 2])
 
 
