@@ -6,10 +6,11 @@ As a program: makes them anew.
 import pathlib
 import re
 
-from experiments import batch_norm_report
-from experiments.benchmarks import compiling_report, report
+from experiments import batch_norm
+from experiments.benchmarks import compiling
+from experiments.benchmarks import report as bench_report
 from experiments.benchmarks.tpu import cases
-from experiments.configs import studies
+from experiments.configs import cpu
 from experiments.reports import tables, time_to_target
 from experiments.runs import records
 
@@ -28,9 +29,9 @@ _STUDIES = {
     ),
 }
 _OTHERS = {
-    ("docs/compatibility.md", "batch_norm"): batch_norm_report.table,
-    ("docs/performance.md", "bench"): report.table,
-    ("docs/performance.md", "compiling"): compiling_report.table,
+    ("docs/compatibility.md", "batch_norm"): batch_norm.table,
+    ("docs/performance.md", "bench"): bench_report.table,
+    ("docs/performance.md", "compiling"): compiling.table,
     ("docs/scaling.md", "tpu"): cases.table,
 }
 
@@ -48,7 +49,7 @@ def _found(text: str, page: str, name: str) -> re.Match[str]:
 
 def study_scores(name: str) -> dict[str, list[time_to_target.Score]]:
     """Scores of the runs of a study that have records."""
-    runs = [run for run in studies.STUDIES[name] if (RESULTS / name / run).exists()]
+    runs = [run for run in cpu.STUDIES[name] if (RESULTS / name / run).exists()]
     return {run: time_to_target.score(records.read(RESULTS / name / run)) for run in runs}
 
 

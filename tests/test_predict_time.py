@@ -1,34 +1,16 @@
 """The study of predicted training times: its scoring, its records, and what the docs say of it."""
 
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pages
 import pytest
 
 from experiments.runs import records
-from experiments.training_time import report, transfer
+from experiments.training_time import predict, report, task
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
-
-
-PROGRAM = """
-import sys
-from absl import flags
-from absl.testing import flagsaver
-from experiments.training_time import predict
-predict.GRID = predict.GRID[:1]
-for number in ("1", "1,2"):
-    with flagsaver.flagsaver():
-        flags.FLAGS(
-            f"p --run_dir={sys.argv[1]} --samples=256 --max_steps=20 --seeds=5 --loss=mse "
-            f"--linearizations={number}".split()
-        )
-        predict.main()
-"""
 
 
 def row(kind, steps, *, part=0.3, gradients=1000, number=1, start="pretrained", seed=0):
@@ -70,27 +52,28 @@ def test_comparison():
 
 
 def test_the_task():
-    images, labels = transfer.mnist8()
+    images, labels = task.mnist8()
     assert (images.shape, images.dtype) == ((5000, 64), np.float32)
     assert images.min() == 0
     assert 0.9 < images.max() <= 1
     np.testing.assert_array_equal(np.bincount(labels), 500)
-    params = transfer.init(3)
-    moved = transfer.with_new_head(params, 3)
+    params = task.init(3)
+    moved = task.with_new_head(params, 3)
     sizes = [float(moved["layers"][layer]["kernel"].std()) for layer in range(3)]
     np.testing.assert_allclose(sizes, [(2 / 64) ** 0.5, (2 / 128) ** 0.5, 0.01], rtol=0.05)
     assert float(params["layers"][2]["kernel"].std()) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
-    digits, classes = transfer.digits(0, 1000)
+    digits, classes = task.digits(0, 1000)
     assert (digits.shape, digits.max()) == ((1000, 64), 1)
     assert set(classes) == set(range(10))
 
 
-def test_the_program_goes_on_where_it_stopped(tmp_path):
-    """Apart from this process, for programs may share names of flags."""
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
+@pytest.mark.slow
+def test_the_program_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "GRID", predict.GRID[:1])
+    small = {"seeds": (5,), "samples": 256, "max_steps": 20, "loss": ("mse",)}
+    for linearizations in ((1,), (1, 2)):
+        config = predict.Settings(**small, linearizations=linearizations, run_dir=str(tmp_path))
+        predict.main(config)
     rows = records.read_rows(tmp_path)
     kinds = [(r["start"], r["setting"][0], r.get("linearizations")) for r in rows]
     main = [("pretrained", 0.3, number) for number in (None, 1)]

@@ -4,13 +4,11 @@ import json
 import pathlib
 import re
 
-from absl import flags
-from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from experiments import report
-from experiments.reports import mask_figures, page, time_to_target
+from experiments import cli, report
+from experiments.reports import figures, page, time_to_target
 from experiments.runs import records
 from experiments.runs.records import EndRecord, EpochRecord, Record
 
@@ -69,8 +67,8 @@ def test_bootstrap_interval_of_the_median():
 
 
 def test_mask_by_layer_is_the_mean_over_seeds():
-    assert mask_figures.arms(ROWS) == ["paper"]
-    layers, epochs, means = mask_figures.ratios(ROWS, "paper")
+    assert figures.masked_arms(ROWS) == ["paper"]
+    layers, epochs, means = figures.mask_ratios(ROWS, "paper")
     assert (layers, epochs.tolist(), means.tolist()) == (LAYERS, [2], [[0.375], [1.0]])
 
 
@@ -80,7 +78,7 @@ def results(tmp_path: pathlib.Path) -> pathlib.Path:
     others = {"learning_rate": 0.1, "schedule": "constant", "batch_size": 8, "epochs": 4}
     for name in ("controls/fcn_sgd", "study/one"):
         folder = tmp_path / name
-        records.start(folder, {**names, **others, "seeds": ["1", "2"]})
+        records.start(folder, {**names, **others, "seeds": [1, 2]})
         for row in ROWS:
             records.append(folder, row)
     other = tmp_path / "other"
@@ -90,9 +88,7 @@ def results(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def run_report(*arguments: str) -> None:
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", *arguments])
-        report.main()
+    report.main(*cli.parsed(arguments, report.Settings))
 
 
 def test_the_page_stands_alone(results: pathlib.Path):
@@ -119,16 +115,17 @@ def test_arms_of_a_run(results: pathlib.Path, capsys):
     printed = capsys.readouterr().out
     assert "bounded" in printed
     assert "paper" not in printed
-    with pytest.raises(SystemExit, match=r"flag --run: .* has no arm x, only base, bounded, paper"):
+    with pytest.raises(SystemExit, match=r"`run`: .* has no arm x, only base, bounded, paper"):
         run_report(f"--run={run_dir}", "--arms=x")
 
 
-def test_errors_of_the_page_are_one_line(results: pathlib.Path, tmp_path: pathlib.Path):
+def test_errors_of_the_page_are_one_line(results, tmp_path, monkeypatch):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(SystemExit, match=r"flag --results: .*empty holds no records"):
+    with pytest.raises(SystemExit, match=r"`results`: .*empty holds no records"):
         run_report(f"--results={empty}")
-    with pytest.raises(SystemExit, match=r"flag --page: .*Not a directory"):
+    monkeypatch.setattr(page, "write", lambda _: "the page")
+    with pytest.raises(SystemExit, match=r"`page`: .*Not a directory"):
         run_report(f"--results={results}", "--page=/dev/null/page.html")
 
 

@@ -4,7 +4,6 @@ The history is one of decaying and turning modes and noise around weights that a
 predictions start from the same stored increments: what is compared is the Gram matrix, the algebra
 and the sum of the increments. Errors are in units of the optimizer's move over one period.
 
-Example:
   python -m experiments.benchmarks.accuracy --size=100000000
 """
 
@@ -12,25 +11,30 @@ from collections.abc import Iterable, Iterator
 import functools
 from typing import cast
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
+from experiments.settings import Config, setting
 import pdt_optax
 
-_SIZE = flags.DEFINE_integer("size", 10**8, "Coordinates, a multiple of 1000.", lower_bound=1000)
-_SEEDS = flags.DEFINE_integer("seeds", 1, "Histories.", lower_bound=1)
 _COLUMNS, _HISTORY, _HORIZON, _BLOCK = 1000, 5, 5, 10**6
 _MODES = np.array([[0.97, 0.0], [0.8, 0.5], [0.6, 0.0]])  # Modulus and angle of each.
 
 
-def main() -> None:
+class Settings(Config):
+    """What is compared."""
+
+    size: int = setting(10**8, "Coordinates, a multiple of 1000.", least=1000)
+    seeds: int = setting(1, "Histories.", least=1)
+
+
+def main(config: Settings) -> None:
     """Runs the program."""
-    for seed in range(_SEEDS.value):
-        error = prediction_error(_SIZE.value, seed)
-        print(f"N = {_SIZE.value:,}, seed {seed}: error {error:.2e} of one step", flush=True)
+    for seed in range(config.seeds):
+        error = prediction_error(config.size, seed)
+        print(f"N = {config.size:,}, seed {seed}: error {error:.2e} of one step", flush=True)
 
 
 def prediction_error(size: int, seed: int) -> float:
@@ -103,4 +107,4 @@ def _blocks(arrays: Iterable[jax.Array | np.ndarray]) -> Iterator[list[np.ndarra
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

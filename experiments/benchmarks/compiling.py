@@ -2,37 +2,33 @@
 
 Each network is compiled with each way of jumping in turn, round after round, with empty caches.
 
-Example:
   python -m experiments.benchmarks.compiling --run_dir=experiments/results/compiling
 """
 
 from collections.abc import Mapping, Sequence
 import itertools
-import pathlib
+import statistics
 import sys
 import time
 from typing import Any
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 import optax
 
 from experiments import cli
-from experiments.benchmarks import compiling_report
-from experiments.runs import records
+from experiments.reports import tables
+from experiments.settings import Config, setting
 import pdt_optax
 
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/compiling", "Folder of the records.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds, of which medians are taken.", lower_bound=1)
-_TABLE = flags.DEFINE_bool("table", False, "Only print the table of the records, in Markdown.")
 NETWORKS: Mapping[str, Sequence[int]] = {
     "2-32-32-1": (2, 32, 32, 1),
     "784-1024-512-256-10": (784, 1024, 512, 256, 10),
     "40 layers of 64": (64,) * 41,
 }
+ADAM = "Adam"
 LINKS: Mapping[str, Any] = {
-    compiling_report.ADAM: None,
+    ADAM: None,
     "Extrapolate": pdt_optax.pdt(10),
     "Verify": pdt_optax.pdt(10, pdt_optax.Verify()),
     "Extrapolate, per leaf": pdt_optax.pdt(10, scope="leaf"),
@@ -40,31 +36,42 @@ LINKS: Mapping[str, Any] = {
 }
 
 
-def main() -> None:
+class Settings(Config):
+    """Where the records go, and how many."""
+
+    run_dir: str = setting("runs/compiling", "Folder of the records.")
+    rounds: int = setting(5, "Rounds, of which medians are taken.", least=1)
+    table: bool = setting(False, "Only print the table of the records, in Markdown.")
+
+
+def main(config: Settings) -> None:
     """Runs the program; networks that are recorded already are skipped."""
-    run_dir = pathlib.Path(_RUN_DIR.value)
-    if not _TABLE.value:
-        _measure(run_dir)
-    try:
-        print("\n" + compiling_report.table(records.read_rows(run_dir)))
-    except OSError as error:
-        sys.exit(f"flag --run_dir={run_dir}: {error}")
+    if not config.table:
+        _measure(config)
+    print("\n" + table(cli.read_rows(config.run_dir)))
 
 
-def _measure(run_dir: pathlib.Path) -> None:
-    try:
-        records.resume(run_dir, {"rounds": _ROUNDS.value})
-    except (ValueError, OSError) as error:
-        sys.exit(f"flag --run_dir={run_dir}: {error}")
-    done = {row["network"] for row in records.read_rows(run_dir)}
-    for network in [name for name in NETWORKS if name not in done]:
+def _measure(config: Settings) -> None:
+    done = cli.rows(config.run_dir, {"rounds": config.rounds})
+    for network in [name for name in NETWORKS if not done.has({"network": name})]:
         print(f"{network} ...", file=sys.stderr, flush=True)
         seconds: dict[str, list[list[float]]] = {name: [] for name in LINKS}
-        for _ in range(_ROUNDS.value):
+        for _ in range(config.rounds):
             for name in LINKS:
                 seconds[name].append(traced_and_compiled(NETWORKS[network], LINKS[name]))
         leaves = 2 * (len(NETWORKS[network]) - 1)
-        records.append_row(run_dir, {"network": network, "leaves": leaves, "seconds": seconds})
+        done.append({"network": network, "leaves": leaves, "seconds": seconds})
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Seconds with Adam alone, and how many times as long a step with PDT takes; Markdown."""
+    links = [name for name in rows[0]["seconds"] if name != ADAM]
+    lines = []
+    for row in rows:
+        found = {n: statistics.median(map(sum, rounds)) for n, rounds in row["seconds"].items()}
+        ratios = [f"{found[name] / found[ADAM]:.1f}" for name in links]
+        lines.append([row["network"], str(row["leaves"]), f"{found[ADAM]:.2f}", *ratios])
+    return tables.grid(["network", "leaves", "Adam, s", *links], lines, labels=1)
 
 
 def traced_and_compiled(widths: Sequence[int], link: Any) -> list[float]:
@@ -81,6 +88,7 @@ def traced_and_compiled(widths: Sequence[int], link: Any) -> list[float]:
     batch = [jax.ShapeDtypeStruct((32, width), jnp.float32) for width in (widths[0], widths[-1])]
 
     def step(params, state, inputs, targets):
+        """By hand: nothing but the optimizer beside the gradient, as the records are."""
         grads = jax.grad(_loss)(params, inputs, targets)
         updates, state = tx.update(
             grads, state, params, value_fn=lambda params: _loss(params, inputs, targets)
@@ -104,4 +112,4 @@ def _loss(params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

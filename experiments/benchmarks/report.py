@@ -1,7 +1,6 @@
 """Table and picture of `experiments.benchmarks.events`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-import pathlib
 import statistics
 from typing import Any
 
@@ -9,8 +8,8 @@ import matplotlib
 from matplotlib.figure import Figure
 import numpy as np
 
+from experiments.reports import tables
 from experiments.reports.figures import STYLE
-from experiments.runs import records
 
 PICTURE = "bench.png"
 EVENT = "event, h = 5"
@@ -65,11 +64,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        "| N | event, ms | h = 10 / h = 5 | step with a snapshot, ms | event / copy "
-        "| event / copy in place | textbook / event: torch | JAX | PyDMD |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    heading = ("N", "event, ms", "h = 10 / h = 5", "step with a snapshot, ms", "event / copy")
+    heading += ("event / copy in place", "textbook / event: torch", "JAX", "PyDMD")
+    lines = []
     for row in _events(rows):
         cells = [
             f"{row['of']:.2g}".replace("e+0", "e"),
@@ -82,18 +79,16 @@ def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:
         for name in ("torch", "JAX", "PyDMD"):
             known = f"textbook, {name}" in row["seconds"]
             cells.append(f"{ratio(row, f'textbook, {name}', EVENT):.0f}" if known else "-")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return tables.grid(heading, lines, labels=0)
 
 
 def _step_table(
     steps: Mapping[str, Mapping[str, Any]], epochs: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    lines = [
-        "| model | ordinary step without PDT, ms | with / without | two epochs, s | with / without "
-        "| verified / without |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    heading = ("model", "ordinary step without PDT, ms", "with / without")
+    heading += ("two epochs, s", "with / without", "verified / without")
+    lines = []
     for model, step in steps.items():
         cells = [
             model,
@@ -106,8 +101,8 @@ def _step_table(
                 f"{ratio(epoch, 'with PDT', 'without'):.3f}",
                 f"{ratio(epoch, 'verified', 'without'):.2f}",
             ]
-        lines.append("| " + " | ".join(cells + ["-"] * (6 - len(cells))) + " |")
-    return "\n".join(lines)
+        lines.append(cells + ["-"] * (6 - len(cells)))
+    return tables.grid(heading, lines, labels=1)
 
 
 @matplotlib.rc_context(STYLE)
@@ -125,13 +120,6 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.margins(x=0.28)
     axes.set(xlabel="coordinates N", ylabel="seconds", title="one event, float32, 2 CPU cores")
     return figure
-
-
-def write(run_dir: pathlib.Path) -> pathlib.Path:
-    """Draws the picture into the run folder; its path."""
-    path = run_dir / PICTURE
-    draw(records.read_rows(run_dir)).savefig(path)
-    return path
 
 
 def _events(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -3,40 +3,44 @@
 The two are timed in turn, an interval of `update_interval` steps each, so that every reading holds
 one estimate; the median ratio is printed.
 
-Example:
   python -m experiments.ire.bench --batch_size=64
 """
 
-import functools
+from collections.abc import Callable
 import statistics
 import time
 
-from absl import flags
 import jax
 import numpy as np
-import optax
 
 from experiments import cli
 from experiments.ire import language
+from experiments.runs.step import start
+from experiments.settings import Config, setting
 
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Rows per step.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "Readings.", lower_bound=1)
-_CHUNKS = flags.DEFINE_list("num_chunks", ["1", "16"], "Chunks of the estimator.")
 INTERVAL = 10
 
 
-def main() -> None:
+class Settings(Config):
+    """What is timed."""
+
+    batch_size: int = setting(64, "Rows of a step.", least=1)
+    rounds: int = setting(15, "Readings.", least=1)
+    num_chunks: tuple[int, ...] = setting((1, 16), "Chunks of the estimator.", least=1)
+
+
+def main(config: Settings) -> None:
     """Runs the program."""
-    arms = {"AdamW": language.Arm()}
-    for chunks in map(int, _CHUNKS.value):
-        arms[f"IRE, {chunks} chunks"] = language.Arm("flat", 4.0, num_chunks=chunks)
-    programs = {name: _program(arm) for name, arm in arms.items()}
-    readings: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(_ROUNDS.value):
+    masks = {"AdamW": language.Mask()}
+    for chunks in config.num_chunks:
+        masks[f"IRE, {chunks} chunks"] = language.Mask("flat", 4.0, num_chunks=chunks)
+    programs = {name: _program(mask, config.batch_size) for name, mask in masks.items()}
+    readings: dict[str, list[float]] = {name: [] for name in masks}
+    for _ in range(config.rounds):
         for name, program in programs.items():
-            start = time.perf_counter()
+            begin = time.perf_counter()
             program()
-            readings[name].append(time.perf_counter() - start)
+            readings[name].append(time.perf_counter() - begin)
     for name, seconds in readings.items():
         ratios = [s / base for s, base in zip(seconds, readings["AdamW"], strict=True)]
         step = 1000 * statistics.median(seconds) / INTERVAL
@@ -46,24 +50,17 @@ def main() -> None:
         )
 
 
-def _program(arm: language.Arm):
+def _program(mask: language.Mask, batch_size: int) -> Callable[[], None]:
     """A function that takes `INTERVAL` steps."""
     task = language.cpu()
-    tx = task.optimizer(arm, 1e-3, 10_000)
-    rows = np.resize(task.text.train, (_BATCH_SIZE.value, task.recipe.context + 1))
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state):
-        grads = jax.grad(task.loss)(params, rows)
-        updates, state = tx.update(grads, state, params, inputs=rows[:, :-1])
-        return optax.apply_updates(params, updates), state
-
-    params = task.init(0)
-    carry = [params, tx.init(params)]
+    tx = task.optimizer(mask, 1e-3, 10_000)
+    rows = np.resize(task.text.train, (batch_size, task.recipe.context + 1))
+    step = jax.jit(task.step(tx), donate_argnums=0)
+    carry = [start(task.init(0), tx)]
 
     def interval():
         for _ in range(INTERVAL):
-            carry[:] = step(*carry)
+            carry[0] = step(carry[0], language.next_tokens(rows))
         jax.block_until_ready(carry)
 
     for _ in range(-(-task.recipe.warmup_steps // INTERVAL)):
@@ -72,4 +69,4 @@ def _program(arm: language.Arm):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

@@ -11,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.data import text
+from experiments.data import Examples, text
 from experiments.ire.masks import MASKS
 from experiments.models.llama import SIZES, Llama, Size
+from experiments.runs.step import Step, TrainState, scan, start, stateless, train_step
 import pdt_optax
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a language model is trained, but for the arm.
+    """How a language model is trained, but for the mask.
 
     Attributes:
       size: of the model.
@@ -57,8 +58,8 @@ PAPER: Mapping[str, Recipe] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Arm:
-    """A way of training: AdamW, and which coordinates take larger steps.
+class Mask:
+    """Which coordinates take larger steps after AdamW.
 
     Attributes:
       mask: none, or of `MASKS`: flat is IRE, random and sharp are its controls.
@@ -95,6 +96,11 @@ class Progress(NamedTuple):
     loss: float
 
 
+def next_tokens(rows: Any) -> Examples:
+    """From (.., length + 1) rows of tokens the inputs and the next tokens, (.., length)."""
+    return Examples(rows[..., :-1], rows[..., 1:])
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A recipe and a text, as pure functions of the parameters."""
@@ -127,11 +133,14 @@ class Task:
         """Maps (batch, length) tokens to logits of the next ones."""
         return nnx.merge(self._graph, params)(tokens)
 
-    def loss(self, params: optax.Params, rows: jax.Array) -> jax.Array:
-        """Mean cross-entropy of the next token over (batch, length + 1) rows, in nats."""
-        logits = self.apply(params, rows[:, :-1])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows[:, 1:])
-        return jnp.mean(losses)
+    def loss(self, params: optax.Params, batch: Examples) -> jax.Array:
+        """Mean cross-entropy of the next tokens, in nats."""
+        logits = self.apply(params, batch.inputs)  # pyright: ignore[reportArgumentType]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+
+    def step(self, optimizer: optax.GradientTransformation) -> Step:
+        """A step of training."""
+        return train_step(stateless(self.loss), optimizer)
 
     @functools.cached_property
     def validation_rows(self) -> np.ndarray:
@@ -143,45 +152,37 @@ class Task:
     def _rows(self, numbers: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return numbers[starts[..., None] + np.arange(self.recipe.context + 1)]
 
-    def run(self, arm: Arm, learning_rate: float, steps: int, seed: int) -> Iterator[Progress]:
+    def run(self, mask: Mask, learning_rate: float, steps: int, seed: int) -> Iterator[Progress]:
         """Trains from the initialisation of a seed on the batches of that seed."""
         recipe, train = self.recipe, self.text.train
         random = np.random.default_rng([seed, 1])
         starts = random.integers(0, len(train) - recipe.context - 1, (steps, recipe.batch_size))
-        params = self.init(seed)
-        state = self.optimizer(arm, learning_rate, steps).init(params)
-        stretch = self._stretch(arm, steps)
+        state = start(self.init(seed), self.optimizer(mask, learning_rate, steps))
+        stretch = self._stretch(mask, steps)
         for begin in range(0, steps, recipe.evaluate_every):
-            batches = self._rows(train, starts[begin : begin + recipe.evaluate_every])
-            params, state, loss = stretch(params, state, batches, learning_rate)
-            yield Progress(begin + len(batches), params, float(loss))
+            rows = self._rows(train, starts[begin : begin + recipe.evaluate_every])
+            state, loss = stretch(state, rows, learning_rate)
+            yield Progress(begin + len(rows), jax.tree.map(jnp.copy, state.params), float(loss))
 
     @functools.cache  # noqa: B019 Tasks live as long as the program.
-    def _stretch(self, arm: Arm, steps: int) -> Callable[..., tuple[Any, Any, jax.Array]]:
-        @functools.partial(jax.jit, donate_argnums=1)
-        def train(params: Any, state: Any, batches: jax.Array, learning_rate: jax.Array):
-            tx = self.optimizer(arm, learning_rate, steps)
-
-            def step(carry, rows):
-                params, state = carry
-                grads = jax.grad(self.loss)(params, rows)
-                updates, state = tx.update(grads, state, params, inputs=rows[:, :-1])
-                return (optax.apply_updates(params, updates), state), None
-
-            (params, state), _ = jax.lax.scan(step, (params, state), batches)
+    def _stretch(self, mask: Mask, steps: int) -> Callable[..., tuple[TrainState, jax.Array]]:
+        @functools.partial(jax.jit, donate_argnums=0)
+        def train(state: TrainState, rows: Any, learning_rate: jax.Array):
+            step = self.step(self.optimizer(mask, learning_rate, steps))
+            state = scan(step, state, next_tokens(rows))
             losses = jax.lax.map(
-                lambda row: self.loss(params, row[None]),
+                lambda row: self.loss(state.params, next_tokens(row[None])),
                 jnp.asarray(self.validation_rows),
                 batch_size=self.recipe.batch_size,
             )
-            return params, state, jnp.mean(losses)
+            return state, jnp.mean(losses)
 
         return train
 
     def optimizer(
-        self, arm: Arm, learning_rate: Any, steps: int
+        self, mask: Mask, learning_rate: Any, steps: int
     ) -> optax.GradientTransformationExtraArgs:
-        """AdamW with the paper's settings and a cosine to a twentieth, and the arm's mask."""
+        """AdamW with the paper's settings and a cosine to a twentieth, and a mask."""
         warmup = self.recipe.warmup_steps
         shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, steps, end_value=0.05)
 
@@ -192,20 +193,20 @@ class Task:
             optax.clip_by_global_norm(1.0),
             optax.adamw(schedule, b1=0.9, b2=0.95, eps=self.recipe.epsilon, weight_decay=0.1),
         )
-        if arm.mask == "none":
+        if mask.mask == "none":
             return optax.with_extra_args_support(base)
         curvature = pdt_optax.ire.sampled_label_fisher(
-            self.apply, jax.random.key(0), num_chunks=arm.num_chunks
+            self.apply, jax.random.key(0), num_chunks=mask.num_chunks
         )
         return pdt_optax.ire.ire(
             base,
-            (lambda step: arm.kappa * shape(step)) if arm.kappa_decays else arm.kappa,
-            gamma=arm.gamma,
-            update_interval=arm.update_interval,
+            (lambda step: mask.kappa * shape(step)) if mask.kappa_decays else mask.kappa,
+            gamma=mask.gamma,
+            update_interval=mask.update_interval,
             warmup_steps=warmup,
-            beta=arm.beta,
-            scope=arm.scope,
-            curvature_fn=MASKS[arm.mask](curvature),
+            beta=mask.beta,
+            scope=mask.scope,
+            curvature_fn=MASKS[mask.mask](curvature),
         )
 
 

@@ -8,19 +8,15 @@ from typing import Any
 from matplotlib.figure import Figure
 import numpy as np
 
-from experiments.ire.language import Arm
+from experiments.ire.language import Mask
+from experiments.reports import tables
 
-COLORS: Mapping[str, str] = {
-    "none": "#4d4d4d",
-    "flat": "#0072B2",
-    "random": "#D55E00",
-    "sharp": "#CC79A7",
-}
-LABELS: Mapping[str, str] = {
-    "none": "AdamW",
-    "flat": "IRE (flat)",
-    "random": "random mask",
-    "sharp": "sharp mask",
+# Name and colour of each mask.
+MASKS: Mapping[str, tuple[str, str]] = {
+    "none": ("AdamW", "#4d4d4d"),
+    "flat": ("IRE (flat)", "#0072B2"),
+    "random": ("random mask", "#D55E00"),
+    "sharp": ("sharp mask", "#CC79A7"),
 }
 
 
@@ -34,49 +30,41 @@ def write(run_dir: pathlib.Path, rows: Sequence[dict[str, Any]]) -> str:
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
     """The tables of a study in Markdown."""
-    lines = [
-        "| arm | learning rate | steps | seeds | final validation loss, mean | over seeds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
     ends: dict[tuple[str, float, int], list[float]] = {}
     for row in rows:
         if row["stage"] in ("report", "longer", "best"):
-            name = _name(row) if row["stage"] == "best" else LABELS[row["mask"]]
+            name = _name(row) if row["stage"] == "best" else MASKS[row["mask"]][0]
             key = (name, row["learning_rate"], row["steps"])
             ends.setdefault(key, []).append(row["validation_losses"][-1])
+    heading = ["arm", "learning rate", "steps", "seeds"]
+    heading += ["final validation loss, mean", "over seeds"]
+    lines = []
     for (name, rate, steps), losses in ends.items():
-        lines.append(
-            f"| {name} | {rate:g} | {steps} | {len(losses)} | "
-            f"{np.mean(losses):.3f} | "
-            f"{min(losses):.3f} to {max(losses):.3f} |"
-        )
+        mean, between = f"{np.mean(losses):.3f}", f"{min(losses):.3f} to {max(losses):.3f}"
+        lines.append([name, f"{rate:g}", str(steps), str(len(losses)), mean, between])
+    parts = [tables.grid(heading, lines, labels=1)]
     for stage, title in (("tune", "The tuning seed"), ("trial", "Trials, on the tuning seed")):
-        lines += ["", f"{title}:", ""]
-        lines += ["| arm | learning rate | final validation loss |", "| --- | ---: | ---: |"]
-        lines += [
-            f"| {_name(row)} | {row['learning_rate']:g} | {row['validation_losses'][-1]:.3f} |"
+        lines = [
+            [_name(row), f"{row['learning_rate']:g}", f"{row['validation_losses'][-1]:.3f}"]
             for row in rows
             if row["stage"] == stage
         ]
-    lines += [
-        "",
-        "Hessian of the loss on a quarter of the validation rows, trace with standard error:",
-        "",
-    ]
-    lines += ["| arm | seed | steps | validation loss | trace | largest eigenvalue |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
-    lines += [
-        f"| {LABELS[r['mask']]} | {r['seed']} | {r['steps']} | {r['validation_loss']:.3f} | "
-        f"{r['trace']:.0f} ± {r['trace_error']:.0f} | {r['top_eigenvalue']:.1f} |"
-        for r in rows
-        if r["stage"] == "flatness"
-    ]
-    return "\n".join(lines) + "\n"
+        heading = ["arm", "learning rate", "final validation loss"]
+        parts += [f"{title}:", tables.grid(heading, lines, labels=1)]
+    lines = []
+    for row in (row for row in rows if row["stage"] == "flatness"):
+        names = [MASKS[row["mask"]][0], str(row["seed"]), str(row["steps"])]
+        trace = f"{row['trace']:.0f} ± {row['trace_error']:.0f}"
+        loss, top = f"{row['validation_loss']:.3f}", f"{row['top_eigenvalue']:.1f}"
+        lines.append([*names, loss, trace, top])
+    heading = ["arm", "seed", "steps", "validation loss", "trace", "largest eigenvalue"]
+    title = "Hessian of the loss on a quarter of the validation rows, trace with standard error:"
+    return "\n\n".join([*parts, title, tables.grid(heading, lines, labels=1)]) + "\n"
 
 
 def _name(row: dict[str, Any]) -> str:
     """The arm of a run, with what is not as usual."""
-    usual = dataclasses.asdict(Arm())
+    usual = dataclasses.asdict(Mask())
     settings = {name: row[name] for name in usual if name in row and name != "mask"}
     shown = [f"{n} {v:g}" for n, v in settings.items() if n in ("kappa", "gamma")]
     shown += [
@@ -84,15 +72,14 @@ def _name(row: dict[str, Any]) -> str:
         for name, value in settings.items()
         if name not in ("kappa", "gamma") and value != usual[name]
     ]
-    return ", ".join([LABELS[row["mask"]], *(shown if row["mask"] != "none" else [])])
+    return ", ".join([MASKS[row["mask"]][0], *(shown if row["mask"] != "none" else [])])
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     """Draws the validation losses of the reported runs, and of the tuning runs over the rate."""
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
     curves, tuning = figure.subplots(1, 2)
-    for mask, label in LABELS.items():
-        color = COLORS[mask]
+    for mask, (label, color) in MASKS.items():
         runs = [r for r in rows if r["stage"] == "report" and r["mask"] == mask]
         losses = np.array([r["validation_losses"] for r in runs])
         if runs:

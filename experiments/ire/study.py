@@ -5,42 +5,49 @@ seeds that are reported, AdamW for more steps as well. Further stages try to rai
 seed that is not reported, train the best of what was tried on those that are, and measure how flat
 the minima are. What is recorded is not run again.
 
-Example:
   python -m experiments.ire.study --run_dir=runs/ire_lm
   python -m experiments.ire.study --run_dir=experiments/results/ire_lm --stages=
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import pathlib
 import sys
 import time
 from typing import Any
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
 from experiments.ire import flatness, language, report
-from experiments.ire.language import Arm
-from experiments.runs import records
+from experiments.ire.language import Mask
+from experiments.settings import Config, setting
 
 _EVERY = 40  # Steps between evaluations.
 STAGES = ("tune", "report", "longer", "trial", "best", "flatness")
 
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/ire_lm", "Folder of records, table and picture.")
-_STAGES = flags.DEFINE_list(
-    "stages", list(STAGES), "What is run; nothing: only the report is written."
-)
-_STEPS = flags.DEFINE_integer(
-    "steps", 400, f"Steps of a run, a multiple of {_EVERY}.", lower_bound=_EVERY
-)
-_KAPPA = flags.DEFINE_float("ire_kappa", 4.0, "How much larger masked steps are.", lower_bound=0.0)
-_GAMMA = flags.DEFINE_float("ire_gamma", 0.6, "Part of the coordinates in a mask.")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds that are reported.")
-_TUNING_SEED = flags.DEFINE_integer("tuning_seed", 1000, "Seed on which arms are tuned.")
+
+class Settings(Config):
+    """What is run, and where the records go."""
+
+    run_dir: str = setting("runs/ire_lm", "Folder of records, table and picture.")
+    stages: tuple[str, ...] = setting(STAGES, "Nothing: only the report is written.", of=STAGES)
+    steps: int = setting(400, f"Steps of a run, a multiple of {_EVERY}.", least=_EVERY)
+    kappa: float = setting(4.0, "How much larger masked steps are.", least=0)
+    gamma: float = setting(0.6, "Part of the coordinates in a mask.", above=0, most=1)
+    seeds: tuple[int, ...] = setting((0, 1, 2), "Seeds that are reported.", least=0)
+    tuning_seed: int = setting(1000, "Seed on which masks are tuned.", least=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.steps % _EVERY:
+            raise ValueError(f"`steps` must be a multiple of {_EVERY}, got {self.steps}.")
+
+    def mask(self, name: str) -> Mask:
+        """A mask that is reported."""
+        return Mask() if name == "none" else Mask(name, self.kappa, self.gamma)
+
 
 RATES: Mapping[str, Sequence[float]] = {
     "none": (2e-3, 3e-3, 4e-3, 6e-3),
@@ -63,77 +70,69 @@ TRIALS: Sequence[tuple[Mapping[str, Any], tuple[float, float]]] = (
 LONGER = (1.2, 1.4)
 
 
-def main() -> None:
+def main(config: Settings) -> None:
     """Runs the program."""
-    if _STEPS.value % _EVERY:
-        sys.exit(f"flag --steps: must be a multiple of {_EVERY}.")
-    unknown = [stage for stage in _STAGES.value if stage not in STAGES]
-    if unknown:
-        sys.exit(f"flag --stages={unknown[0]}: must be of {', '.join(STAGES)}.")
-    try:
-        study = Study(pathlib.Path(_RUN_DIR.value))
-    except (OSError, ValueError) as error:
-        sys.exit(f"flag --run_dir: {error}")
-    for stage in _STAGES.value:
+    study = Study(config)
+    for stage in config.stages:
         getattr(study, stage)()
-    print(report.write(study.run_dir, study.rows))
+    print(report.write(study.done.run_dir, study.done.rows))
 
 
 class Study:
     """The study in a folder."""
 
-    def __init__(self, run_dir: pathlib.Path):
-        """Opens a folder, or starts it.
-
-        Raises:
-          OSError: if the folder cannot be written.
-          ValueError: if it holds a study with other flags.
-        """
-        self.run_dir = run_dir
-        given = {f.name: f.value for f in (_STEPS, _KAPPA, _GAMMA, _SEEDS, _TUNING_SEED)}
-        records.resume(run_dir, given)
-        self.rows = records.read_rows(run_dir)
+    def __init__(self, config: Settings):
+        self.config = config
+        left_out = ("run_dir", "stages")
+        given = {n: v for n, v in dataclasses.asdict(config).items() if n not in left_out}
+        self.done = cli.rows(config.run_dir, {**given, "seeds": list(config.seeds)})
 
     def tune(self) -> None:
         """Trains each arm with each learning rate on the tuning seed."""
         for mask, rates in RATES.items():
             for rate in rates:
-                self._loss("tune", _arm(mask), rate, _STEPS.value, _TUNING_SEED.value)
+                self._loss(
+                    "tune", self.config.mask(mask), rate, self.config.steps, self.config.tuning_seed
+                )
 
     def report(self) -> None:
         """Trains each arm with its best learning rate on the reported seeds."""
         for mask in RATES:
-            for seed in map(int, _SEEDS.value):
-                self._loss("report", _arm(mask), self._best_rate(mask), _STEPS.value, seed)
+            for seed in self.config.seeds:
+                self._loss(
+                    "report", self.config.mask(mask), self._best_rate(mask), self.config.steps, seed
+                )
 
     def longer(self) -> None:
         """Trains AdamW for more steps."""
-        for steps in _longer():
-            for seed in map(int, _SEEDS.value):
-                self._loss("longer", Arm(), self._best_rate("none"), steps, seed)
+        for steps in (round(f * self.config.steps / _EVERY) * _EVERY for f in LONGER):
+            for seed in self.config.seeds:
+                self._loss("longer", Mask(), self._best_rate("none"), steps, seed)
 
     def trial(self) -> None:
         """Trains what might raise the gain, on the tuning seed."""
         for turn in range(2):
             for difference, rates in TRIALS:
-                arm = dataclasses.replace(_arm("flat"), **difference)
-                self._loss("trial", arm, rates[turn], _STEPS.value, _TUNING_SEED.value)
+                arm = dataclasses.replace(self.config.mask("flat"), **difference)
+                self._tuning("trial", arm, rates[turn])
 
     def best(self) -> None:
         """Trains the best of these on the reported seeds."""
-        done = [r for r in self.rows if r["stage"] == "trial"]
+        done = [r for r in self.done.rows if r["stage"] == "trial"]
         if len(done) < 2 * len(TRIALS):
-            sys.exit("flag --stages: trial must come first.")
+            sys.exit("`stages`: trial must come first.")
         trial = min(done, key=_last)
-        arm = Arm(**{field.name: trial[field.name] for field in dataclasses.fields(Arm)})
-        for seed in map(int, _SEEDS.value):
-            self._loss("best", arm, trial["learning_rate"], _STEPS.value, seed)
+        arm = Mask(**{field.name: trial[field.name] for field in dataclasses.fields(Mask)})
+        for seed in self.config.seeds:
+            self._loss("best", arm, trial["learning_rate"], self.config.steps, seed)
 
     def flatness(self) -> None:
         """Measures the Hessian after IRE, and after the run of AdamW whose loss is nearest."""
-        for seed in map(int, _SEEDS.value):
+        for seed in self.config.seeds:
             done = [
-                r for r in self.rows if r["stage"] in ("report", "longer") and r["seed"] == seed
+                r
+                for r in self.done.rows
+                if r["stage"] in ("report", "longer") and r["seed"] == seed
             ]
             base = [r for r in done if r["mask"] == "none"]
             for flat in (r for r in done if r["mask"] == "flat"):
@@ -144,53 +143,41 @@ class Study:
     def _flatness(self, row: Mapping[str, Any]) -> None:
         """Trains as a row says, and measures the Hessian."""
         key = {"stage": "flatness"} | {name: row[name] for name in ("mask", "steps", "seed")}
-        if not self._find(key):
+        if not self.done.has(key):
             rate = row["learning_rate"]
-            *_, end = language.cpu().run(_arm(row["mask"]), rate, row["steps"], row["seed"])
+            *_, end = language.cpu().run(
+                self.config.mask(row["mask"]), rate, row["steps"], row["seed"]
+            )
             self._append(key | _flatness(end.params, end.loss))
 
     def _best_rate(self, mask: str) -> float:
-        tuned = [r for r in self.rows if r["stage"] == "tune" and r["mask"] == mask]
+        tuned = [r for r in self.done.rows if r["stage"] == "tune" and r["mask"] == mask]
         if len(tuned) < len(RATES[mask]):
-            sys.exit("flag --stages: tune must come first.")
+            sys.exit("`stages`: tune must come first.")
         return min(tuned, key=_last)["learning_rate"]
 
-    def _loss(self, stage: str, arm: Arm, rate: float, steps: int, seed: int) -> None:
+    def _tuning(self, stage: str, arm: Mask, rate: float) -> None:
+        self._loss(stage, arm, rate, self.config.steps, self.config.tuning_seed)
+
+    def _loss(self, stage: str, arm: Mask, rate: float, steps: int, seed: int) -> None:
         """Trains, unless that is done, and records the validation losses."""
         run = {"learning_rate": rate, "steps": steps, "seed": seed}
         key = {"stage": stage, **dataclasses.asdict(arm), **run}
-        if self._find(key):
+        if self.done.has(key, dataclasses.asdict(Mask())):
             return
         start = time.perf_counter()
         losses = [round(p.loss, 5) for p in language.cpu().run(arm, rate, steps, seed)]
         seconds = round(time.perf_counter() - start, 2)
         self._append(key | {"seconds": seconds, "validation_losses": losses})
 
-    def _find(self, key: Mapping[str, Any]) -> bool:
-        defaults = dataclasses.asdict(Arm())
-        return any(key.items() <= (defaults | row).items() for row in map(_hashable, self.rows))
-
     def _append(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        records.append_row(self.run_dir, row)
+        self.done.append(row)
         print(row, flush=True)
-
-
-def _hashable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "validation_losses"}
 
 
 def _last(row: Mapping[str, Any]) -> float:
     loss = row["validation_losses"][-1]
     return loss if np.isfinite(loss) else np.inf
-
-
-def _arm(mask: str) -> Arm:
-    return Arm() if mask == "none" else Arm(mask, _KAPPA.value, _GAMMA.value)
-
-
-def _longer() -> list[int]:
-    return [round(f * _STEPS.value / _EVERY) * _EVERY for f in LONGER]
 
 
 def _flatness(params: Any, validation_loss: float) -> dict[str, float]:
@@ -199,7 +186,7 @@ def _flatness(params: Any, validation_loss: float) -> dict[str, float]:
     rows = jnp.asarray(task.validation_rows[::4])
 
     def loss(params: Any) -> jax.Array:
-        return task.loss(params, rows)
+        return task.loss(params, language.next_tokens(rows))
 
     trace = flatness.trace(loss, params, jax.random.key(5), num_probes=32)
     return {
@@ -211,4 +198,4 @@ def _flatness(params: Any, validation_loss: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

@@ -1,4 +1,4 @@
-"""The picture of a run: train loss and validation accuracy over epochs and seconds, mask ratio."""
+"""The figures of a run: losses, accuracies, mask ratio; and the mask by layer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import itertools
@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     LogLocator,
     MaxNLocator,
@@ -18,7 +17,7 @@ from matplotlib.ticker import (
 import numpy as np
 
 from experiments.reports.time_to_target import BASE, Score, by_arm, score, spread
-from experiments.runs.records import EpochRecord, Record
+from experiments.runs.records import EndRecord, EpochRecord, Record
 
 # Okabe & Ito (2008), told apart under every common colour blindness.
 COLORS: Mapping[str, str] = {
@@ -48,7 +47,6 @@ STYLE: dict[Any, Any] = {
     "font.size": 10,
     "grid.alpha": 0.25,
 }
-_LABEL_HEIGHT = 13.0  # Points.
 _TIMES = {"epochs": "epoch", "seconds": "training seconds"}  # Field of `_Runs` -> axis label.
 
 
@@ -92,9 +90,8 @@ def draw(records: Sequence[Record], title: str) -> Figure:
         if max(map(len, scores.values())) > 1:
             note = "Lines and dots: medians over seeds. Bands: range over seeds."
             figure.supxlabel(note, x=0.01, ha="left", size=9)
-        figure.draw_without_rendering()
-        for axes in figure.axes:
-            _label_ends(axes)
+        names, lines = list(arms), figure.axes[0].lines
+        figure.legend(lines[: len(names)], names, loc="outside right upper", frameon=False)
     return figure
 
 
@@ -206,48 +203,54 @@ def _draw_target(axes: Axes, target: float, scores: _Scores, crossing: str) -> N
             axes.plot(x, target, "o", color=colors[arm], markeredgecolor="white", zorder=3)
 
 
-def _label_ends(axes: Axes) -> None:
-    """Names each line at the right edge, at the height of its end or as near as there is room."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    ends = {line: _last_point(line) for line in named if np.isfinite(line.get_ydata()).any()}
-    if not ends:
-        return
-    points = 72 / figure.dpi
-    floor, ceiling = points * axes.bbox.y0, points * axes.bbox.y1
-    heights = points * axes.transData.transform(list(ends.values()))[:, 1]
-    places = _apart(np.clip(heights, floor, ceiling), _LABEL_HEIGHT, ceiling)
-    for line, place in zip(ends, places, strict=True):
-        axes.annotate(
-            str(line.get_label()),
-            (1, (place - floor) / (ceiling - floor)),
-            xycoords="axes fraction",
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=line.get_color(),
-            weight="bold",
+def masked_arms(records: Sequence[Record]) -> list[str]:
+    """The arms whose mask is known by layer."""
+    found = [row.arm for row in records if isinstance(row, EpochRecord) and row.layer_mask_ratios]
+    ended = {row.arm for row in records if isinstance(row, EndRecord) and row.layers}
+    return [arm for arm in dict.fromkeys(found) if arm in ended]
+
+
+def mask_ratios(records: Sequence[Record], arm: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Layers, epochs with a prediction, and (layers, epochs) means over seeds of the mask ratio."""
+    layers = next(
+        row.layers
+        for row in records
+        if isinstance(row, EndRecord) and row.arm == arm and row.layers
+    )
+    epochs: dict[int, list[list[float]]] = {}
+    for row in records:
+        if isinstance(row, EpochRecord) and row.arm == arm and row.layer_mask_ratios:
+            epochs.setdefault(row.epoch, []).append(row.layer_mask_ratios)
+    ordered = sorted(epochs)
+    means = np.array([np.mean(epochs[epoch], axis=0) for epoch in ordered]).T
+    return layers, np.array(ordered), means
+
+
+def draw_mask(records: Sequence[Record], arm: str) -> Figure:
+    """Draws the lines of the weight matrices above the heatmap of all layers."""
+    layers, epochs, means = mask_ratios(records, arm)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.2 + 0.28 * len(layers)), layout="constrained")
+        figure.suptitle(f"mask by layer, arm {arm}, mean over seeds", x=0.01, ha="left")
+        above, below = figure.subplots(2, 1, height_ratios=[2.4, 0.4 + 0.28 * len(layers)])
+        matrices = [i for i, name in enumerate(layers) if not name.endswith(("bias", "scale"))]
+        colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(matrices)))
+        for color, index in zip(colors, matrices, strict=True):
+            above.plot(epochs, means[index], "o-", color=color, label=layers[index], markersize=3)
+        above.set(title="coordinates that took the prediction", ylim=(0, None))
+        above.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        if len(matrices) <= 12:
+            above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+        image = below.imshow(
+            means, aspect="auto", cmap="magma", vmin=0, vmax=max(means.max(), 1e-6)
         )
-
-
-def _last_point(line: Line2D) -> np.ndarray:
-    points = np.asarray(line.get_xydata())
-    return points[np.isfinite(points).all(axis=1)][-1]
-
-
-def _apart(heights: np.ndarray, distance: float, ceiling: float) -> np.ndarray:
-    """Moves heights as little as it takes to keep neighbours the distance apart, below the ceiling.
-
-    In order and less their rank times the distance, the heights must not fall: isotonic regression,
-    which pools neighbours that do and centres each pool on its mean.
-    """
-    order = np.argsort(heights)
-    steps = distance * np.arange(len(heights))
-    pools: list[list[float]] = []
-    for height in heights[order] - steps:
-        pools.append([height])
-        while len(pools) > 1 and np.mean(pools[-2]) >= np.mean(pools[-1]):
-            pools[-2:] = [pools[-2] + pools[-1]]
-    pooled = np.concatenate([np.full(len(pool), np.mean(pool)) for pool in pools])
-    return (np.minimum(pooled, ceiling - steps[-1]) + steps)[np.argsort(order)]
+        below.grid(visible=False)
+        below.set_yticks(range(len(layers)), layers, fontsize=8)
+        shown = np.unique(np.linspace(0, len(epochs) - 1, min(len(epochs), 12)).astype(int))
+        below.set_xticks(shown, epochs[shown])
+        below.set_xlabel("epoch")
+        below.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=below, pad=0.01)
+        bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        above.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure

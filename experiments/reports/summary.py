@@ -1,6 +1,6 @@
 """The summary of a run folder: its table and picture, computed from its records alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
@@ -40,7 +40,7 @@ def write(run_dir: pathlib.Path, arms: Sequence[str] = ()) -> list[time_to_targe
     shown = {time_to_target.BASE, *arms} if arms else there
     rows = [row for row in rows if row.arm in shown]
     scores = [s for s in scores if s.arm in shown]
-    title = describe(config["flags"])
+    title = describe(config["config"])
     figure = figures.draw(rows, title)
     figure.savefig(run_dir / PICTURE)
     (run_dir / SUMMARY).write_text(
@@ -50,16 +50,16 @@ def write(run_dir: pathlib.Path, arms: Sequence[str] = ()) -> list[time_to_targe
     return scores
 
 
-def describe(flags: dict[str, Any]) -> str:
+def describe(config: Mapping[str, Any]) -> str:
     """Returns the configuration of a run in a line."""
-    seeds = flags["seeds"]
+    seeds = list(map(str, config["seeds"]))
     named = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(seeds)}"
     if len(seeds) > _MOST_NAMED:
         named = f"{len(seeds)} seeds from {seeds[0]} to {seeds[-1]}"
     return (
-        f"{flags['model']} on {flags['dataset']}, {flags['optimizer']} "
-        f"{flags['learning_rate']:g} {flags['schedule']}, batch {flags['batch_size']}, "
-        f"{flags['epochs']} epochs, {named}"
+        f"{config['model']} on {config['dataset']}, {config['optimizer']} "
+        f"{config['learning_rate']:g} {config['schedule']}, batch {config['batch_size']}, "
+        f"{config['epochs']} epochs, {named}"
     )
 
 

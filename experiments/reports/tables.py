@@ -1,4 +1,4 @@
-"""The table of a run: arms as rows, medians and ranges over seeds; text or Markdown."""
+"""Tables of scores: arms as rows, medians and ranges over seeds; text or Markdown."""
 
 from collections.abc import Mapping, Sequence
 import math
@@ -35,7 +35,6 @@ class Column(NamedTuple):
 
 
 _WORST_IS_LOW = ("-", -math.inf)
-
 _COMPARISON = (
     Column(("epochs to", "base's best", "train loss"), "loss_epochs", "g"),
     Column(("seconds to", "base's best", "train loss"), "loss_seconds", ".1f"),
@@ -49,64 +48,59 @@ _FINAL = (
     Column(("", "test", "acc. %"), "test_accuracy", ".1f", 100, _WORST_IS_LOW),
     Column(("mean", "mask", "ratio %"), "mask_ratio", ".1f", 100, ("-", math.inf)),
 )
-
-
 _MAIN = (_COMPARISON[0], _COMPARISON[2], _COMPARISON[3], *_FINAL[:3])
+_FLOPS = Column(("", "operations", "saved %"), "flops_reduction", "z.0f", 100, _WORST_IS_LOW)
+
+
+def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], labels: int) -> str:
+    """Returns a Markdown table whose first columns, so many, are names.
+
+    By hand: tabulate pads its cells, and one longer cell would change every line of a page.
+    """
+    rule = ["---"] * labels + ["---:"] * (len(heading) - labels)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heading, rule, *rows))
 
 
 def markdown(scores: Sequence[Score]) -> str:
-    """Returns the table in Markdown."""
-    return grid(_cells(scores), labels=1)
+    """Returns the table of a run in Markdown."""
+    columns = _columns(scores)
+    return grid(["arm", *_headings(columns)], _lines(scores, columns), labels=1)
 
 
-_FLOPS = Column(("", "operations", "saved %"), "flops_reduction", "z.0f", 100, _WORST_IS_LOW)
+def study(runs: Mapping[str, Sequence[Score]]) -> str:
+    """Returns one Markdown table of several runs: run and arm as rows, the main columns."""
+    columns = _MAIN if _compared(runs) else _FINAL[:3]
+    lines = [[run, *line] for run, scores in runs.items() for line in _lines(scores, columns)]
+    return grid(["run", "arm", *_headings(columns)], lines, labels=2)
 
 
 def rows(runs: Mapping[str, Sequence[Score]]) -> list[list[str]]:
     """The table of several runs, the heading first: the main columns and bootstrap intervals."""
     if not _compared(runs):
-        return _joined(_lines(runs))
+        columns = _FINAL[:3]
+        lines = [[run, *line] for run, scores in runs.items() for line in _lines(scores, columns)]
+        return [["run", "arm", *_headings(columns)], *lines]
     counted = any(score.flops_reduction is not None for part in runs.values() for score in part)
     columns = (*_MAIN[:2], _FLOPS, *_MAIN[2:]) if counted else _MAIN
-    (_, *names), *_ = _joined(_lines(runs, columns))
-    lines = []
+    first, *names = _headings(columns)
+    lines = [["run", "arm", first, "its 95 % interval", *names]]
     for run, scores in runs.items():
-        cells = _joined(_cells(scores, columns)[1:])
-        for (arm, first, *rest), part in zip(cells, by_arm(scores).values(), strict=True):
+        pairs = zip(_lines(scores, columns), by_arm(scores).values(), strict=True)
+        for (arm, first, *rest), part in pairs:
             low, high = (
                 "never" if end is None else f"{end:g}"
                 for end in interval(score.loss_epochs for score in part)
             )
             lines.append([run, arm, first, f"[{low}, {high}]", *rest])
-    return [["run", *names[:2], "its 95 % interval", *names[2:]], *lines]
-
-
-def study(runs: Mapping[str, Sequence[Score]]) -> str:
-    """Returns one Markdown table of several runs: run and arm as rows, the main columns."""
-    return grid(_lines(runs), labels=2)
-
-
-def _compared(runs: Mapping[str, Sequence[Score]]) -> bool:
-    return any(BASE in by_arm(scores) for scores in runs.values())
-
-
-def _lines(
-    runs: Mapping[str, Sequence[Score]], columns: Sequence[Column] | None = None
-) -> list[list[tuple[str, ...]]]:
-    """Run and arm as rows of cells of several lines, the heading first."""
-    columns = columns or (_MAIN if _compared(runs) else _FINAL[:3])
-    tables = {run: _cells(scores, columns) for run, scores in runs.items()}
-    heading = [("run",), *next(iter(tables.values()))[0]]
-    return [heading, *([(run,), *row] for run, (_, *rows) in tables.items() for row in rows)]
-
-
-def _joined(table: Sequence[Sequence[tuple[str, ...]]]) -> list[list[str]]:
-    return [[" ".join(cell).strip() for cell in row] for row in table]
+    return lines
 
 
 def text(scores: Sequence[Score]) -> str:
     """Returns the table for a terminal: columns aligned, the range below the median."""
-    blocks = [list(zip(*row, strict=True)) for row in _cells(scores)]
+    columns = _columns(scores)
+    cells = [[("", "", "arm"), *(column.heading for column in columns)]]
+    cells += [[(arm, ""), *(c.cell(r) for c in columns)] for arm, r in by_arm(scores).items()]
+    blocks = [list(zip(*row, strict=True)) for row in cells]
     lines = [line for block in blocks for line in block if any(line)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
@@ -117,23 +111,21 @@ def text(scores: Sequence[Score]) -> str:
     return "\n".join(aligned)
 
 
-def grid(table: Sequence[Sequence[tuple[str, ...]]], labels: int) -> str:
-    """Returns a Markdown table of rows of cells of several lines, the heading first.
-
-    Args:
-      table: the rows.
-      labels: how many columns, from the first, are names.
-    """
-    heading, *rows = _joined(table)
-    rule = ["---"] * labels + ["---:"] * (len(heading) - labels)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (heading, rule, *rows))
+def _compared(runs: Mapping[str, Sequence[Score]]) -> bool:
+    return any(BASE in by_arm(scores) for scores in runs.values())
 
 
-def _cells(
-    scores: Sequence[Score], columns: Sequence[Column] | None = None
-) -> list[list[tuple[str, ...]]]:
-    """The table as rows of cells of several lines, the heading first."""
-    arms = by_arm(scores)
-    columns = columns or ((*_COMPARISON, *_FINAL) if BASE in arms else _FINAL)
-    heading = [("", "", "arm"), *(column.heading for column in columns)]
-    return [heading, *([(arm, ""), *(c.cell(rows) for c in columns)] for arm, rows in arms.items())]
+def _columns(scores: Sequence[Score]) -> Sequence[Column]:
+    return (*_COMPARISON, *_FINAL) if BASE in by_arm(scores) else _FINAL
+
+
+def _headings(columns: Sequence[Column]) -> list[str]:
+    return [" ".join(column.heading).strip() for column in columns]
+
+
+def _lines(scores: Sequence[Score], columns: Sequence[Column]) -> list[list[str]]:
+    """A line of cells for each arm."""
+    return [
+        [arm, *(" ".join(column.cell(rows)).strip() for column in columns)]
+        for arm, rows in by_arm(scores).items()
+    ]

@@ -1,7 +1,6 @@
 """Records as TensorBoard events, one TensorBoard run for each arm and seed."""
 
-import dataclasses
-import functools
+from collections.abc import Iterable
 import pathlib
 
 from experiments.runs.records import EpochRecord, Record
@@ -10,30 +9,18 @@ FOLDER = "tensorboard"
 _LABELS = ("seed", "arm", "epoch", "predicted", "layer_mask_ratios")
 
 
-class Logger:
-    """Writes into the folder `tensorboard` of a run.
+def write(run_dir: pathlib.Path, rows: Iterable[Record]) -> pathlib.Path:
+    """Writes the numbers of each epoch, at the step of its number, into a folder of the run.
 
     Raises:
       ImportError: if tensorboardX is not installed.
     """
+    from tensorboardX import SummaryWriter
 
-    def __init__(self, run_dir: pathlib.Path):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise ImportError(
-                "--tensorboard needs tensorboardX: pip install 'pdt-optax[tensorboard]'"
-            ) from error
-        self._writer = functools.cache(
-            lambda arm, seed: SummaryWriter(str(run_dir / FOLDER / f"{arm}_seed{seed}"))
-        )
-
-    def log(self, record: Record) -> None:
-        """Logs the numbers of an epoch at the step of its number."""
-        if not isinstance(record, EpochRecord):
-            self._writer(record.arm, record.seed).close()
-            return
-        for field in dataclasses.fields(record):
-            value = getattr(record, field.name)
-            if field.name not in _LABELS and value is not None:
-                self._writer(record.arm, record.seed).add_scalar(field.name, value, record.epoch)
+    folder = run_dir / FOLDER
+    for row in (row for row in rows if isinstance(row, EpochRecord)):
+        with SummaryWriter(str(folder / f"{row.arm}_seed{row.seed}")) as writer:
+            for name, value in vars(row).items():
+                if name not in _LABELS and value is not None:
+                    writer.add_scalar(name, value, row.epoch)
+    return folder

@@ -190,20 +190,14 @@ def _score(
     end: EndRecord | None,
     base_end: EndRecord | None,
 ) -> Score:
-    loss_epochs, loss_seconds, loss_reduction = crossing(rows, base, low_loss)
-    accuracy_epochs, accuracy_seconds, accuracy_reduction = crossing(rows, base, high_accuracy)
     ratios = [r.mask_ratio for r in rows if r.mask_ratio is not None]
     last = rows[-1]
     return Score(
-        seed=last.seed,
-        arm=last.arm,
-        status=end.status if end else "unfinished",
-        loss_epochs=loss_epochs,
-        loss_seconds=loss_seconds,
-        loss_reduction=loss_reduction,
-        accuracy_epochs=accuracy_epochs,
-        accuracy_seconds=accuracy_seconds,
-        accuracy_reduction=accuracy_reduction,
+        last.seed,
+        last.arm,
+        end.status if end else "unfinished",
+        *crossing(rows, base, low_loss),
+        *crossing(rows, base, high_accuracy),
         train_loss=last.train_loss,
         validation_accuracy=last.validation_accuracy,
         test_accuracy=end.test_accuracy if end else None,

@@ -12,15 +12,16 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from experiments.runs import hosts
+from experiments.runs import devices
 from experiments.runs.records import EndRecord, Record
+
+ASK_EVERY = 50  # Steps of several processes between two that ask each other.
 
 
 class StoppedError(Exception):
-    """A signal came, and all is saved."""
+    """Raised after a signal, once the checkpoint is written."""
 
 
 class Stop:
@@ -79,12 +80,19 @@ class Checkpoints:
         self._stop = stop
         self._stopping = False
         self._last = time.monotonic()
+        self._asked = 0
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for a checkpoint; of several processes each must ask at each step."""
+        """Whether it is time for a checkpoint; to be asked at each step.
+
+        Several processes must agree, for which they wait for each other at every `ASK_EVERY`-th.
+        """
+        self._asked += 1
+        if devices.are_many() and self._asked % ASK_EVERY:
+            return False
         overdue = time.monotonic() - self._last >= 60 * self._minutes
-        overdue, self._stopping = hosts.any_of(overdue, self._stop.number is not None)
+        overdue, self._stopping = devices.any_of(overdue, self._stop.number is not None)
         return overdue or self._stopping
 
     def save(self, position: Position, states: Mapping[str, Any]) -> None:
@@ -93,7 +101,7 @@ class Checkpoints:
         Raises:
           StoppedError: if a signal asked to stop.
         """
-        leaves = {name: list(map(_plain, jax.tree.leaves(s))) for name, s in states.items()}
+        leaves = {name: jax.tree.leaves(state) for name, state in states.items()}
         with self._manager() as manager:
             number = 1 + max(manager.all_steps(), default=0)
             items = ocp.args.Composite(
@@ -122,11 +130,14 @@ class Checkpoints:
         Args:
           states: fresh states of these arms, for their structure.
         """
-        leaves = {name: list(map(_plain, jax.tree.leaves(s))) for name, s in states.items()}
+        leaves = {name: jax.tree.leaves(state) for name, state in states.items()}
         with self._manager() as manager:
             items = ocp.args.Composite(states=ocp.args.StandardRestore(leaves))
             restored = manager.restore(manager.latest_step(), args=items).states
-        return {name: _like(state, restored[name]) for name, state in states.items()}
+        return {
+            name: jax.tree.unflatten(jax.tree.structure(state), restored[name])
+            for name, state in states.items()
+        }
 
     def _manager(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
@@ -153,21 +164,3 @@ def kept(
     if position is not None and usable and ended.get(position.seed, set()) != set(arms):
         return position.records, position
     return whole, None
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _plain(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _like(state: Any, leaves: Sequence[Any]) -> Any:
-    """The leaves in the structure of a state."""
-    old, structure = jax.tree.flatten(state)
-    typed = [
-        jax.random.wrap_key_data(new, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else new
-        for leaf, new in zip(old, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, typed)

@@ -1,12 +1,11 @@
-"""Trains several arms side by side: same initialisation, same batches, epoch by epoch in turn."""
+"""Trains several arms: same initialisation, same batches; in turn or one after the other."""
 
 from collections.abc import Iterator, Sequence
 import functools
 import math
 
 from experiments.runs.checkpoints import Checkpoints, Position
-from experiments.data import ahead
-from experiments.runs.placement import ONE, Placement
+from experiments.runs.devices import ONE, Placement, prefetched
 from experiments.runs.records import EndRecord, Record
 from experiments.runs.training import (
     Arm,
@@ -30,6 +29,7 @@ def run(
     done: Sequence[Record] = (),
     position: Position | None = None,
     placement: Placement = ONE,
+    interleave: bool = True,
 ) -> Iterator[Record]:
     """Trains every arm on every seed.
 
@@ -46,6 +46,8 @@ def run(
       done: records of this run that are kept already; see `checkpoints.kept`.
       position: checkpoint to go on from.
       placement: the devices.
+      interleave: whether the arms of a seed are trained in turn, epoch by epoch, so that what slows
+        the machine slows all of them; else one after the other, and one alone is in memory.
 
     Yields:
       A record per seed, epoch and arm, as soon as it is known, and one at the end of each arm.
@@ -61,16 +63,17 @@ def run(
     programs = [compile_arm(workload, arm, batch_size, num_scored, placement) for arm in arms]
     count = len(done)
     for seed in left:
-        live = [
-            _begin(workload, program, seed, num_scored, placement)
-            for program in programs
-            if (seed, program.arm.name) not in ended
-        ]
-        if saver and position and position.seed == seed:
-            _go_on(live, saver, position)
-        for record in _run_seed(workload, live, epochs, batch_size, placement, saver, count):
-            yield record
-            count += 1
+        todo = [program for program in programs if (seed, program.arm.name) not in ended]
+        begun = position.progress if saver and position and position.seed == seed else {}
+        under_way = [program for program in todo if program.arm.name in begun]
+        rest = [program for program in todo if program.arm.name not in begun]
+        for part in filter(None, [under_way, *([rest] if interleave else ([p] for p in rest))]):
+            live = [_begin(workload, program, seed, num_scored, placement) for program in part]
+            if saver and position and part is under_way:
+                _go_on(live, saver, position)
+            for record in _run_seed(workload, live, epochs, batch_size, placement, saver, count):
+                yield record
+                count += 1
 
 
 def _begin(
@@ -113,7 +116,7 @@ def _run_seed(
             batches = workload.dataset.epoch_batches(
                 seed, epoch, batch_size, training.step, placement.read
             )
-            on_devices = ahead(batches, lambda batch: placement.put_read(batch, batch_size))
+            on_devices = prefetched(batches, lambda batch: placement.put_read(batch, batch_size))
             training.train(on_devices, lambda: bool(saver and saver.is_due), save)
             evaluate = functools.partial(
                 workload.evaluate, *training.evaluated(), placement=placement

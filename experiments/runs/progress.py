@@ -5,7 +5,7 @@ import sys
 
 import tqdm
 
-from experiments.runs import hosts
+from experiments.runs import devices
 from experiments.runs.records import EndRecord, Record
 
 
@@ -26,7 +26,7 @@ def shown(
     spared = sum(epochs - record.epochs for record in done if isinstance(record, EndRecord))
     total = arms * seeds * epochs - spared
     before = sum(not isinstance(record, EndRecord) for record in done)
-    quiet = not hosts.is_first()
+    quiet = not devices.is_first()
     with tqdm.tqdm(
         total=total, initial=before, unit="epoch", mininterval=every, disable=quiet
     ) as bar:

@@ -16,23 +16,14 @@ from typing import Any
 
 import jax
 
+from experiments import settings
+from experiments.configs.base import RunConfig
 import pdt_optax
 
 CONFIG = "config.json"
 RECORDS = "records.jsonl"
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
 _SIGNIFICANT_DIGITS = 6
-# Flags that say how a run is carried out, and are no part of its configuration: what comes out does
-# not depend on them.
-MEANS = (
-    "run_dir",
-    "checkpoint_minutes",
-    "tensorboard",
-    "devices",
-    "coordinator",
-    "num_processes",
-    "process_id",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +103,12 @@ _LATER = ("layer_mask_ratios", "predictions", "epoch_flops", "event_flops", "lay
 _KINDS: Mapping[str, type[Record]] = {"epoch": EpochRecord, "end": EndRecord}
 
 
-def start(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
+def start(run_dir: pathlib.Path, config: Any) -> None:
     """Starts a run folder without records; one of the same configuration is started anew.
 
     Args:
       run_dir: folder, made if missing.
-      flags: configuration of the run, as JSON values.
+      config: of the run: a dataclass, or JSON values by their names.
 
     Raises:
       ValueError: if the folder holds a run of another configuration.
@@ -126,26 +117,45 @@ def start(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / CONFIG
     if path.exists():
-        _check_same(run_dir, read_config(run_dir)["flags"], flags)
+        _check_same(run_dir, config)
     (run_dir / RECORDS).write_text("")
-    _replace(path, json.dumps({"flags": dict(flags), **_environment()}, indent=2) + "\n")
+    data = dict(config) if isinstance(config, Mapping) else dataclasses.asdict(config)
+    _replace(path, json.dumps({"config": data, **_environment()}, indent=2) + "\n")
 
 
-def resume(run_dir: pathlib.Path, flags: Mapping[str, Any]) -> None:
-    """Starts a run folder; goes on with one of the same configuration.
+def resume(run_dir: pathlib.Path, config: Any) -> None:
+    """Starts a run folder; goes on with one of the same configuration; see `start`."""
+    if (run_dir / CONFIG).exists():
+        _check_same(run_dir, config)
+    else:
+        start(run_dir, config)
 
-    Args:
-      run_dir: folder, made if missing.
-      flags: configuration of the run, as JSON values.
+
+class Rows:
+    """A run folder of rows of JSON values: what is recorded is not measured again.
+
+    Attributes:
+      run_dir: the folder.
+      rows: those that there are.
 
     Raises:
-      ValueError: if the folder holds a run of another configuration.
+      ValueError: if the folder holds rows of another configuration.
       OSError: if the folder cannot be written.
     """
-    if (run_dir / CONFIG).exists():
-        _check_same(run_dir, read_config(run_dir)["flags"], flags)
-    else:
-        start(run_dir, flags)
+
+    def __init__(self, run_dir: str, config: Mapping[str, Any]):
+        self.run_dir = pathlib.Path(run_dir)
+        resume(self.run_dir, config)
+        self.rows = read_rows(self.run_dir)
+
+    def has(self, key: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> bool:
+        """Whether there is a row with these values; what it lacks is as by default."""
+        return any(key.items() <= {**(defaults or {}), **row}.items() for row in self.rows)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Appends a row."""
+        append_row(self.run_dir, row)
+        self.rows.append(row)
 
 
 def truncate(run_dir: pathlib.Path, number: int) -> None:
@@ -177,8 +187,20 @@ def append_row(run_dir: pathlib.Path, row: Mapping[str, Any]) -> None:
 
 
 def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
-    """Reads the flags of a run and the environment it ran in."""
+    """Reads the configuration of a run, as JSON values, and the environment it ran in."""
     return json.loads((run_dir / CONFIG).read_text())
+
+
+def read_run_config(run_dir: pathlib.Path, cls: type = RunConfig) -> Any:
+    """Reads the configuration of a run.
+
+    Raises:
+      ValueError: if it is that of another program.
+    """
+    try:
+        return settings.from_data(cls, read_config(run_dir)["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{run_dir} holds a run of another program: {error}") from None
 
 
 def read(run_dir: pathlib.Path) -> list[Record]:
@@ -202,16 +224,18 @@ def read_rows(run_dir: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def _check_same(
-    run_dir: pathlib.Path, existing: Mapping[str, Any], flags: Mapping[str, Any]
-) -> None:
-    different = [
-        f"{name} is {existing.get(name)} there and {flags.get(name)} here"
-        for name in sorted({*existing, *flags})
-        if existing.get(name) != flags.get(name)
-    ]
-    if different:
-        raise ValueError(f"{run_dir} holds another run ({'; '.join(different)}).")
+def _check_same(run_dir: pathlib.Path, config: Any) -> None:
+    if isinstance(config, Mapping):
+        there = read_config(run_dir)["config"]
+        text = "; ".join(
+            f"{name} is {there.get(name)} there and {config.get(name)} here"
+            for name in sorted({*there, *config})
+            if there.get(name) != config.get(name)
+        )
+    else:
+        text = settings.difference(read_run_config(run_dir, type(config)), config)
+    if text:
+        raise ValueError(f"{run_dir} holds another run ({text}).")
 
 
 def _compact(value: Any) -> Any:

@@ -9,31 +9,49 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.runs import flops, hosts
-from experiments.runs.controls import Evaluated
 from experiments.data import ORDERS, ArrayDataset, Examples
-from experiments.configs.pdt_flags import Link
-from experiments.runs.placement import ONE, Placement
+from experiments.runs import devices
+from experiments.runs.controls import Evaluated
+from experiments.runs.devices import ONE, Placement
 from experiments.runs.records import EndRecord, EpochRecord
-from experiments.runs.workloads import Evaluation, ModelState, Workload
+from experiments.runs.step import ModelState, Step, TrainState, flops, train_step
+from experiments.runs.workloads import Evaluation, Workload
 import pdt_optax
 
 
-class TrainState(NamedTuple):
-    """All that a step changes.
+class Link(NamedTuple):
+    """PDT after the optimizer of an arm.
 
     Attributes:
-      params: the parameters.
-      model_state: what the model keeps beside them.
-      opt_state: the state of the optimizer.
+      after: optimizer -> that with PDT.
+      history: arrays held for each parameter.
+      points: points of a predicted path.
+      candidates: jumps that are scored at an event; 0 for the one that is made blind.
+      scores_on: split whose loss is the `value_fn` of verified jumps.
     """
 
-    params: optax.Params
-    model_state: ModelState
-    opt_state: optax.OptState
+    after: Callable[[optax.GradientTransformation], optax.GradientTransformation]
+    history: int
+    points: int
+    candidates: int = 0
+    scores_on: str = "train"
 
+    def event_flops(self, size: int, value_flops: float) -> float:
+        """Floating-point operations of one prediction.
 
-Step = Callable[[TrainState, Examples, Examples], TrainState]
+        Products of all pairs of the history; a path of `points` weighted sums of the history for
+        each candidate and for what is taken, two operations at each point to judge it, and the
+        one-step prediction error; `value_fn` once for each candidate, which is the most, and once
+        for the optimizer's result.
+
+        Args:
+          size: number of parameters.
+          value_flops: of one call of `value_fn`.
+        """
+        gram = self.history * (self.history + 1) * size
+        path = self.points * (2 * self.history + 2) * size
+        scored = (self.candidates + 1) * value_flops if self.candidates else 0.0
+        return gram + (self.candidates + 1) * path + 2 * self.history * size + scored
 
 
 class Arm(NamedTuple):
@@ -94,13 +112,16 @@ class Training:
         for batch in batches:
             self.state = self.program.step(self.state, batch, self.scored)
             self.step += 1
-            if hosts.are_many():  # Of two steps in flight each process might begin with another.
+            if devices.are_many():  # Of two steps in flight each process might begin with another.
                 jax.block_until_ready(self.state)
+            asked = time.perf_counter()
             if is_due():
                 jax.block_until_ready(self.state)
                 self.seconds += time.perf_counter() - start
                 save()
                 start = time.perf_counter()
+            else:
+                start += time.perf_counter() - asked
         jax.block_until_ready(self.state)
         self.seconds += time.perf_counter() - start
         self.epoch += 1
@@ -170,28 +191,6 @@ class Training:
         }
 
 
-def train_step(workload: Workload, optimizer: optax.GradientTransformation) -> Step:
-    """One step of training, a pure function of (state, batch, scored examples), not compiled."""
-    optimizer = optax.with_extra_args_support(optimizer)
-
-    def step(state: TrainState, batch: Examples, scored: Examples) -> TrainState:
-        params, model_state, opt_state = state
-        (loss, next_model_state), grads = jax.value_and_grad(workload.loss, has_aux=True)(
-            params, model_state, batch
-        )
-        updates, opt_state = optimizer.update(
-            grads,
-            opt_state,
-            params,
-            inputs=batch.inputs,
-            value=loss,
-            value_fn=lambda params: workload.score(params, model_state, scored),
-        )
-        return TrainState(optax.apply_updates(params, updates), next_model_state, opt_state)
-
-    return step
-
-
 def scored_examples(workload: Workload, arm: Arm, seed: int, number: int) -> Examples:
     """The validation split, or train examples of all classes in the order of epoch 0."""
     if arm.link and arm.link.scores_on == "validation":
@@ -214,7 +213,8 @@ def compile_arm(
     state = initial(workload, arm, 0, placement)
     params, model_state, _ = state
     shardings = None if placement.mesh is None else jax.tree.map(lambda x: x.sharding, state)
-    step = jax.jit(train_step(workload, arm.optimizer), donate_argnums=0, out_shardings=shardings)
+    step = train_step(workload.loss, arm.optimizer, workload.score)
+    step = jax.jit(step, donate_argnums=0, out_shardings=shardings)
     batches = workload.dataset.epoch_batches(0, 0, batch_size, read=placement.read)
     batch = placement.put_read(next(batches), batch_size)
     scored = placement.put_whole(scored_examples(workload, arm, 0, num_scored))
@@ -222,13 +222,13 @@ def compile_arm(
     steps = workload.dataset.steps_per_epoch(batch_size)
     epoch_flops = None
     if arm.is_counted:
-        epoch_flops = steps * flops.of(gradient, params, model_state, batch)
+        epoch_flops = steps * flops(gradient, params, model_state, batch)
     event_flops = 0.0
     if arm.link:
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
         calls = arm.link.candidates
-        value = flops.of(workload.score, params, model_state, scored) if calls else 0.0
-        event_flops = flops.of_event(arm.link, size, value)
+        value = flops(workload.score, params, model_state, scored) if calls else 0.0
+        event_flops = arm.link.event_flops(size, value)
     start = time.perf_counter()
     compiled = step.lower(state, batch, scored).compile()
     compile_seconds = time.perf_counter() - start

@@ -11,14 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.runs import knn_probe
 from experiments.data import Array, ArrayDataset, Dataset, Examples, Split, augment
 from experiments.models import SimSiam
-from experiments.runs.placement import ONE, Placement
-
-# What a model keeps beside its parameters, as a nested dict of arrays: running statistics of
-# batch norm, random keys of dropout. Empty for a model with neither.
-ModelState = Any
+from experiments.runs import knn_probe
+from experiments.runs.devices import ONE, Placement
+from experiments.runs.step import ModelState
 
 EVALUATION_BATCH = 500
 EVALUATION_SEED = 0

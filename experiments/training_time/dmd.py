@@ -5,16 +5,14 @@ predicts the fifth one ahead. The same is done with the outputs of the linearise
 are known without training; its batches are drawn independently. Compared are the errors of the two,
 over the epochs. Ends with a table and a picture, computed from `records.jsonl`.
 
-Example:
   python -m experiments.training_time.dmd --run_dir=runs/predict_dmd
 """
 
 from collections.abc import Mapping, Sequence
-import pathlib
-import sys
+import functools
+import itertools
 from typing import Any
 
-from absl import flags
 import jax
 from jax.flatten_util import ravel_pytree
 import jax.numpy as jnp
@@ -22,38 +20,51 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 import numpy as np
 import optax
+from scipy.stats import spearmanr
 
 from experiments import cli
-from experiments.runs import records
-from experiments.training_time import fine_tuning, transfer
-from experiments.training_time.fine_tuning import GRID, LOSSES, Task
+from experiments.data import Examples
+from experiments.reports import tables
+from experiments.runs.step import TrainState, start, stateless, train_step
+from experiments.settings import Config, setting
+from experiments.training_time.task import (
+    GRID,
+    LOSSES,
+    FineTuning,
+    apply,
+    fine_tuning,
+    mean_loss,
+    of_numbers,
+)
 import pdt_optax
 
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of network, data and batches.")
-_SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", 256, 1797)
-_EPOCHS = flags.DEFINE_integer("epochs", 60, "Epochs of each run.", lower_bound=20)
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/predict_dmd", "Folder of records and picture.")
 HISTORY, HORIZON = 5, 5
 _COLORS: Mapping[str, str] = {"trained": "#4d4d4d", "predicted": "#D55E00"}
-_NAMES: Mapping[str, str] = {"mse": "squared error", "softmax_cross_entropy": "cross-entropy"}
 
 
-def main() -> None:
+class Settings(Config):
+    """What is trained, and where the records go."""
+
+    seeds: tuple[int, ...] = setting((0, 1, 2), "Of network, data and batches.", least=0)
+    samples: int = setting(1000, "Digits to fine-tune on.", least=256, most=1797)
+    epochs: int = setting(60, "Of each run.", least=20)
+    run_dir: str = setting("runs/predict_dmd", "Folder of records and picture.")
+
+
+def main(config: Settings) -> None:
     """Runs the program."""
-    run_dir = pathlib.Path(_RUN_DIR.value)
-    try:
-        records.start(run_dir, {f.name: f.value for f in (_SEEDS, _SAMPLES, _EPOCHS)})
-    except (OSError, ValueError) as error:
-        sys.exit(f"flag --run_dir: {error}")
-    for seed in map(int, _SEEDS.value):
-        task = fine_tuning.task("pretrained", seed, _SAMPLES.value)
-        for loss in LOSSES:
-            row = {"seed": seed, "loss": loss, **_trained(task, loss, seed)}
-            records.append_row(run_dir, {**row, **_predicted(task, loss, seed)})
-    rows = records.read_rows(run_dir)
-    text = summary(rows)
-    (run_dir / "summary.md").write_text(text)
-    draw(rows).savefig(run_dir / "summary.png")
+    given = {"seeds": list(config.seeds), "samples": config.samples, "epochs": config.epochs}
+    done = cli.rows(config.run_dir, given)
+    for seed, loss in itertools.product(config.seeds, LOSSES):
+        if not done.has({"seed": seed, "loss": loss}):
+            task = fine_tuning("pretrained", seed, config.samples)
+            made = _trained(task, loss, seed, config.epochs)
+            done.append(
+                {"seed": seed, "loss": loss, **made, **_predicted(task, loss, seed, config.epochs)}
+            )
+    text = summary(done.rows)
+    (done.run_dir / "summary.md").write_text(text)
+    draw(done.rows).savefig(done.run_dir / "summary.png")
     print(text)
 
 
@@ -63,20 +74,23 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     Correlated with it are the error on the linearised outputs, and how far the predicted loss falls
     until the predicted epoch.
     """
-    lines = [
-        "| loss | seed | error: weights | linearised outputs | correlation: outputs | loss |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    heading = (
+        "loss",
+        "seed",
+        "error: weights",
+        "linearised outputs",
+        "correlation: outputs",
+        "loss",
+    )
+    lines = []
     for row in rows:
         weights, outputs = row["error_weights"], row["error_outputs"]
         losses = np.log(row["loss_predicted"])
         fall = (losses[:-HORIZON] - losses[HORIZON:])[HISTORY - 1 :]
-        lines.append(
-            f"| {_NAMES[row['loss']]} | {row['seed']} | {np.median(weights):.2f} | "
-            f"{np.median(outputs):.2f} | {_correlation(weights, outputs):+.2f} | "
-            f"{_correlation(weights, fall):+.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        errors = [f"{np.median(found):.2f}" for found in (weights, outputs)]
+        ranks = [f"{spearmanr(weights, found)[0]:+.2f}" for found in (outputs, fall)]
+        lines.append([LOSSES[row["loss"]], str(row["seed"]), *errors, *ranks])
+    return tables.grid(heading, lines, labels=1) + "\n"
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -99,7 +113,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 found = row["error_weights" if kind == "trained" else "error_outputs"]
                 epochs = HISTORY - 1 + np.arange(len(found))
                 errors.plot(epochs, found, label=label or name, **style)
-        losses.set(title=_NAMES[loss], yscale="log", ylabel="loss / initial loss")
+        losses.set(title=LOSSES[loss], yscale="log", ylabel="loss / initial loss")
         errors.axhline(1, color="#bbbbbb", linewidth=0.8, zorder=0)
         errors.set(xlabel="epoch of the prediction", yscale="log")
         errors.set(ylabel=f"error of DMD, {HORIZON} epochs ahead")
@@ -116,17 +130,13 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _correlation(a: Any, b: Any) -> float:
-    """Spearman's, the correlation of the ranks."""
-    return float(np.corrcoef(np.argsort(np.argsort(a)), np.argsort(np.argsort(b)))[0, 1])
-
-
-def _batches(key: jax.Array, samples: int, batch_size: int) -> np.ndarray:
+def _batches(key: jax.Array, samples: int, batch_size: int, epochs: int) -> np.ndarray:
     """Indices of the examples, (epochs, steps, batch size)."""
-    per_epoch = samples // batch_size
-    steps = per_epoch * _EPOCHS.value
-    found = pdt_optax.training_time.sample_batches(key, samples, batch_size, steps, "reshuffle")
-    return found.reshape(_EPOCHS.value, per_epoch, batch_size)
+    steps = samples // batch_size
+    found = pdt_optax.training_time.sample_batches(
+        key, samples, batch_size, steps * epochs, "reshuffle"
+    )
+    return found.reshape(epochs, steps, batch_size)
 
 
 def _errors(snapshots: Sequence[np.ndarray]) -> list[float]:
@@ -134,47 +144,46 @@ def _errors(snapshots: Sequence[np.ndarray]) -> list[float]:
     return [float(f"{error:.4g}") for error in found[: 1 - HORIZON or None, -1]]
 
 
-def _trained(task: Task, loss: str, seed: int) -> dict[str, Any]:
-    setting = GRID[0]
-    tx = optax.sgd(setting.part * task.limit)
-    images, targets = jnp.asarray(task.images), jnp.asarray(task.targets)
+def _trained(task: FineTuning, loss: str, seed: int, epochs: int) -> dict[str, Any]:
+    how = GRID[0]
+    tx = optax.sgd(how.part * task.limit)
+    examples = Examples(*map(jnp.asarray, (task.images, task.targets)))
+    mean = functools.partial(mean_loss, loss)
+    train = train_step(stateless(mean), tx)
 
-    def step(params, batch):
-        def mean(params):
-            return fine_tuning.mean_loss(loss, params, images[batch], targets[batch])
+    def kept(state: TrainState) -> tuple[jax.Array, jax.Array]:
+        return ravel_pytree(state.params)[0], mean(state.params, examples)
 
-        updates, _ = tx.update(jax.grad(mean)(params), tx.init(params))
-        return optax.apply_updates(params, updates), None
+    def step(state: TrainState, numbers: jax.Array) -> tuple[TrainState, None]:
+        return train(state, of_numbers(examples, numbers)), None
 
-    def epoch(params, batches):
-        params = jax.lax.scan(step, params, batches)[0]
-        return params, (
-            ravel_pytree(params)[0],
-            fine_tuning.mean_loss(loss, params, images, targets),
-        )
+    def epoch(state: TrainState, numbers: jax.Array) -> tuple[TrainState, Any]:
+        state = jax.lax.scan(step, state, numbers)[0]
+        return state, kept(state)
 
-    batches = _batches(jax.random.key(seed), len(images), setting.batch_size)
-    weights, losses = jax.jit(lambda p: jax.lax.scan(epoch, p, batches)[1])(task.params)
-    start = ravel_pytree(task.params)[0], fine_tuning.mean_loss(loss, task.params, images, targets)
-    snapshots = [np.asarray(start[0]), *np.asarray(weights)]
+    numbers = _batches(jax.random.key(seed), len(task.images), how.batch_size, epochs)
+    batches = jnp.asarray(numbers)
+    first = start(task.params, tx)
+    weights, losses = jax.jit(lambda state: jax.lax.scan(epoch, state, batches)[1])(first)
+    weight, value = kept(first)
     return {
-        "loss_trained": np.round([float(start[1]), *losses.tolist()], 6).tolist(),
-        "error_weights": _errors(snapshots),
+        "loss_trained": np.round([float(value), *losses.tolist()], 6).tolist(),
+        "error_weights": _errors([np.asarray(weight), *np.asarray(weights)]),
     }
 
 
-def _predicted(task: Task, loss: str, seed: int) -> dict[str, Any]:
-    setting = GRID[0]
-    batches = _batches(jax.random.key(seed + 100), len(task.images), setting.batch_size)
-    outputs = np.asarray(transfer.apply(task.params, jnp.asarray(task.images)), np.float64)
-    snapshots, losses = [outputs], []
+def _predicted(task: FineTuning, loss: str, seed: int, epochs: int) -> dict[str, Any]:
+    how = GRID[0]
+    batches = _batches(jax.random.key(seed + 100), len(task.images), how.batch_size, epochs)
+    snapshots = [np.asarray(apply(task.params, jnp.asarray(task.images)), np.float64)]
+    losses: list[float] = []
     for epoch in batches:
         path = pdt_optax.training_time.function_space_sgd(
             task.kernel,
             snapshots[-1],
             task.targets,
             loss=loss,
-            learning_rate=setting.part * task.limit,
+            learning_rate=how.part * task.limit,
             steps=len(epoch),
             batches=epoch,
         )
@@ -187,4 +196,4 @@ def _predicted(task: Task, loss: str, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

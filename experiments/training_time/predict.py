@@ -5,7 +5,6 @@ settings of learning rate, momentum and batch size, two losses, and each seed. T
 that must fail: a network that is not pretrained, and a learning rate above the stable limit. Ends
 with a table and a picture, all computed from `records.jsonl`. What is recorded is not run again.
 
-Example:
   python -m experiments.training_time.predict --run_dir=runs/predict_time
   python -m experiments.training_time.predict --seeds=0 --notrain --run_dir=runs/predicted_only
 """
@@ -13,12 +12,9 @@ Example:
 from collections.abc import Iterator
 import functools
 import itertools
-import pathlib
-import sys
 import time
 from typing import Any, NamedTuple
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,31 +22,41 @@ import optax
 import tqdm
 
 from experiments import cli
-from experiments.runs import records
-from experiments.training_time import fine_tuning, report, transfer
-from experiments.training_time.fine_tuning import GRID, LOSSES, Setting
+from experiments.data import Examples
+from experiments.runs.step import start, stateless, train_step
+from experiments.settings import Config, setting
+from experiments.training_time import report
 from experiments.training_time.report import THRESHOLDS
+from experiments.training_time.task import (
+    GRID,
+    LOSSES,
+    Setting,
+    apply,
+    fine_tuning,
+    mean_loss,
+    of_numbers,
+)
 import pdt_optax
 
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of network, data and batches.")
-_SAMPLES = flags.DEFINE_integer("samples", 1000, "Digits to fine-tune on.", 256, 1797)
-_MAX_STEPS = flags.DEFINE_integer("max_steps", 4000, "Steps predicted at most.", lower_bound=1)
-_LOSSES = flags.DEFINE_multi_enum("loss", LOSSES, LOSSES, "Losses of the fine-tuning.")
-_LINEARIZATIONS = flags.DEFINE_list("linearizations", ["1", "2"], "One prediction each.")
-_COTANGENTS = flags.DEFINE_integer(
-    "num_cotangents", 1, "Gradients an example from which a kernel is made.", lower_bound=1
-)
-_MAX_SAMPLES = flags.DEFINE_integer(
-    "max_samples",
-    None,
-    "Digits from which is predicted, at least two batches; by default all.",
-    lower_bound=2,
-)
-_TRAIN = flags.DEFINE_bool("train", True, "Also train, and show the error.")
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/predict_time", "Folder of records and picture.")
 UNSTABLE = Setting(1.2, 0.0, 64)
 _POINTS = 60
 _STOP_AT = 0.15  # Part of the initial loss at which training stops.
+
+
+class Settings(Config):
+    """What is predicted, and where the records go."""
+
+    seeds: tuple[int, ...] = setting((0, 1, 2), "Of network, data and batches.", least=0)
+    samples: int = setting(1000, "Digits to fine-tune on.", least=256, most=1797)
+    max_steps: int = setting(4000, "Steps predicted at most.", least=1)
+    loss: tuple[str, ...] = setting(tuple(LOSSES), "Losses of the fine-tuning.", of=LOSSES)
+    linearizations: tuple[int, ...] = setting((1, 2), "One prediction each.", least=1)
+    num_cotangents: int = setting(1, "Gradients an example for a kernel.", least=1)
+    max_samples: int | None = setting(
+        None, "Digits from which is predicted, at least two batches; by default all.", least=2
+    )
+    train: bool = setting(True, "Also train, and show the error.")
+    run_dir: str = setting("runs/predict_time", "Folder of records and picture.")
 
 
 class Case(NamedTuple):
@@ -61,72 +67,58 @@ class Case(NamedTuple):
     setting: Setting
     seed: int
 
+    def row(self, linearizations: int) -> dict[str, Any]:
+        """What it is, in its row: predicted, or, with no linearisation, trained."""
+        kind = {"kind": "predicted", "linearizations": linearizations}
+        kind = kind if linearizations else {"kind": "trained"}
+        return {**self._asdict(), "setting": list(self.setting), **kind}
 
-def main() -> None:
+
+def main(config: Settings) -> None:
     """Runs the program."""
-    run_dir = pathlib.Path(_RUN_DIR.value)
-    try:
-        settings = _SAMPLES, _MAX_STEPS, _COTANGENTS, _MAX_SAMPLES
-        records.resume(run_dir, {flag.name: flag.value for flag in settings})
-    except (OSError, ValueError) as error:
-        sys.exit(f"flag --run_dir: {error}")
-    done = {_identity(row) for row in records.read_rows(run_dir)}
-    todo = [(c, n) for c, n in _todo() if _identity({**_description(c), **_kind(n)}) not in done]
+    names = ("samples", "max_steps", "num_cotangents", "max_samples")
+    done = cli.rows(config.run_dir, {name: getattr(config, name) for name in names})
+    todo = [(case, number) for case, number in _cases(config) if not done.has(case.row(number))]
     for case, number in tqdm.tqdm(todo, unit="row"):
-        row = _predict(case, number) if number else _train(case)
-        records.append_row(run_dir, {**_description(case), **_kind(number), **row})
-    rows = records.read_rows(run_dir)
-    text = report.summary(rows)
-    (run_dir / "summary.md").write_text(text)
-    report.draw(rows).savefig(run_dir / "summary.png")
+        found = _predict(config, case, number) if number else _train(config, case)
+        done.append({**case.row(number), **found})
+    text = report.summary(done.rows)
+    (done.run_dir / "summary.md").write_text(text)
+    report.draw(done.rows).savefig(done.run_dir / "summary.png")
     print(text)
 
 
-def _todo() -> Iterator[tuple[Case, int]]:
+def _cases(config: Settings) -> Iterator[tuple[Case, int]]:
     """What makes a row: a case, and how often to linearise; 0 to train."""
-    seeds = list(map(int, _SEEDS.value))
-    numbers = [0] * _TRAIN.value + list(map(int, _LINEARIZATIONS.value))
-    for seed, loss, setting in itertools.product(seeds, _LOSSES.value, GRID):
+    numbers = [0] * config.train + list(config.linearizations)
+    for seed, loss, how in itertools.product(config.seeds, config.loss, GRID):
         for number in numbers:
-            yield Case("pretrained", loss, setting, seed), number
-    if "mse" not in _LOSSES.value:
+            yield Case("pretrained", loss, how, seed), number
+    if "mse" not in config.loss:
         return
     controls = ("random", GRID[0]), ("pretrained", UNSTABLE)
-    for seed, (start, setting) in itertools.product(seeds, controls):
-        for number in numbers[: 1 + _TRAIN.value]:
-            yield Case(start, "mse", setting, seed), number
+    for seed, (origin, how) in itertools.product(config.seeds, controls):
+        for number in numbers[: 1 + config.train]:
+            yield Case(origin, "mse", how, seed), number
 
 
-def _description(case: Case) -> dict[str, Any]:
-    return {**case._asdict(), "setting": list(case.setting)}
-
-
-def _kind(number: int) -> dict[str, Any]:
-    return {"kind": "predicted", "linearizations": number} if number else {"kind": "trained"}
-
-
-def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
-    names = (*Case._fields, "kind", "linearizations")
-    return tuple(str(row.get(name)) for name in names)
-
-
-def _predict(case: Case, linearizations: int) -> dict[str, Any]:
-    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
-    setting = case.setting
-    start = time.perf_counter()
+def _predict(config: Settings, case: Case, linearizations: int) -> dict[str, Any]:
+    task, how = fine_tuning(case.start, case.seed, config.samples), case.setting
+    most = config.max_samples
+    begin = time.perf_counter()
     prediction = pdt_optax.training_time.predict_training_time(
-        transfer.apply,
+        apply,
         task.params,
         (task.images, task.targets),
         loss=case.loss,
-        learning_rate=setting.part * task.limit,
-        momentum=setting.momentum,
-        batch_size=setting.batch_size,
-        max_steps=_MAX_STEPS.value,
+        learning_rate=how.part * task.limit,
+        momentum=how.momentum,
+        batch_size=how.batch_size,
+        max_steps=config.max_steps,
         relative=min(THRESHOLDS),
         kernel="trace",
-        num_cotangents=_COTANGENTS.value,
-        max_samples=_MAX_SAMPLES.value and max(_MAX_SAMPLES.value, 2 * setting.batch_size),
+        num_cotangents=config.num_cotangents,
+        max_samples=most and max(most, 2 * how.batch_size),
         linearizations=linearizations,
         key=jax.random.key(case.seed + 100),
     )
@@ -135,53 +127,45 @@ def _predict(case: Case, linearizations: int) -> dict[str, Any]:
         "steps_to_least": prediction.steps,
         "stability": round(prediction.stability, 4),
         "sample_gradients": prediction.sample_gradients,
-        "seconds": round(time.perf_counter() - start, 2),
+        "seconds": round(time.perf_counter() - begin, 2),
         **_curve(prediction.loss),
     }
 
 
-def _train(case: Case) -> dict[str, Any]:
-    task = fine_tuning.task(case.start, case.seed, _SAMPLES.value)
-    setting = case.setting
+def _train(config: Settings, case: Case) -> dict[str, Any]:
+    task, how = fine_tuning(case.start, case.seed, config.samples), case.setting
+    key, number = jax.random.key(case.seed), len(task.images)
     batches = pdt_optax.training_time.sample_batches(
-        jax.random.key(case.seed),
-        len(task.images),
-        setting.batch_size,
-        _MAX_STEPS.value,
-        "reshuffle",
+        key, number, how.batch_size, config.max_steps, "reshuffle"
     )
-    rate = setting.part * task.limit
-    losses, taken = _losses_of_training(
-        task.params, task.images, task.targets, batches, rate, case.loss, setting.momentum
+    examples = Examples(*map(jnp.asarray, (task.images, task.targets)))
+    rate = how.part * task.limit
+    losses, taken = _losses(
+        task.params, examples, jnp.asarray(batches), rate, case.loss, how.momentum
     )
     losses = np.asarray(losses, float)[: int(taken) + 1]
     return {"learning_rate": round(rate, 8), **_curve(losses)}
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "momentum"))
-def _losses_of_training(params, images, targets, batches, rate, loss, momentum):
+def _losses(params, examples, batches, rate, loss, momentum):
     """The loss over all examples after 0, 1, .. steps, and the number of steps taken."""
     tx = optax.sgd(rate, momentum or None)
-
-    def mean(params, x, y):
-        return fine_tuning.mean_loss(loss, params, x, y)
+    mean = functools.partial(mean_loss, loss)
+    train = train_step(stateless(mean), tx)
 
     def step(carry):
-        count, params, state, losses = carry
-        batch = batches[count]
-        gradient = jax.grad(mean)(params, images[batch], targets[batch])
-        updates, state = tx.update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
-        return count + 1, params, state, losses.at[count + 1].set(mean(params, images, targets))
+        count, state, losses = carry
+        state = train(state, of_numbers(examples, batches[count]))
+        return count + 1, state, losses.at[count + 1].set(mean(state.params, examples))
 
     def goes_on(carry):
-        count, _, _, losses = carry
+        count, _, losses = carry
         return (count < len(batches)) & (losses[count] > _STOP_AT * losses[0])
 
-    images, targets, batches = map(jnp.asarray, (images, targets, batches))
-    losses = jnp.zeros(len(batches) + 1).at[0].set(mean(params, images, targets))
-    carry = jax.lax.while_loop(goes_on, step, (0, params, tx.init(params), losses))
-    return carry[3], carry[0]
+    losses = jnp.zeros(len(batches) + 1).at[0].set(mean(params, examples))
+    count, _, losses = jax.lax.while_loop(goes_on, step, (0, start(params, tx), losses))
+    return losses, count
 
 
 def _curve(losses: np.ndarray) -> dict[str, Any]:
@@ -202,4 +186,4 @@ def _curve(losses: np.ndarray) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

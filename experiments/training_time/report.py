@@ -1,6 +1,7 @@
 """The table and the picture of predicted against real training times, from their records."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import itertools
 import math
 import statistics
 from typing import Any, NamedTuple
@@ -8,12 +9,12 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 import numpy as np
 
-from experiments.training_time.fine_tuning import LOSSES
+from experiments.reports import tables
+from experiments.training_time.task import LOSSES
 
 THRESHOLDS = (0.5, 0.3, 0.2)
 LEAST_STEPS = 25  # Fewer are not scored: one more or less is above 4 %.
 UNSTABLE_PART = 1.2
-_NAMES: Mapping[str, str] = {"mse": "squared error", "softmax_cross_entropy": "cross-entropy"}
 _COLORS: Mapping[int, str] = {0: "#4d4d4d", 1: "#D55E00", 2: "#0072B2"}
 _Rows = Sequence[Mapping[str, Any]]
 
@@ -54,23 +55,19 @@ def compare(
 def summary(rows: _Rows) -> str:
     """The tables in Markdown."""
     numbers = sorted({row["linearizations"] for row in rows if not _is_trained(row)})
-    lines = [
-        "| loss | threshold | linearised | runs | median error % | all % | within 20 % | saving |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for loss in LOSSES:
-        for threshold in THRESHOLDS:
-            for number in numbers:
-                found = compare(rows, loss, threshold, number)
-                scored = [c for c in found if c.steps >= LEAST_STEPS]
-                if scored:
-                    lines.append(f"| {_NAMES[loss]} | {threshold} | {number} | {_cells(scored)} |")
-    controls = list(_controls(rows))
-    if controls:
-        lines += ["", "Controls, squared error, learning rate in units of the stable limit:", ""]
-        lines += ["| start | rate | seed | status | steps to 0.2: predicted | trained |"]
-        lines += ["| --- | ---: | ---: | --- | ---: | ---: |", *controls]
-    return "\n".join(lines) + "\n"
+    lines = []
+    for loss, threshold, number in itertools.product(LOSSES, THRESHOLDS, numbers):
+        found = compare(rows, loss, threshold, number)
+        if scored := [c for c in found if c.steps >= LEAST_STEPS]:
+            lines.append([LOSSES[loss], str(threshold), str(number), *_cells(scored)])
+    heading = ("loss", "threshold", "linearised", "runs")
+    heading += ("median error %", "all %", "within 20 %", "saving")
+    parts = [tables.grid(heading, lines, labels=1)]
+    if controls := list(_controls(rows)):
+        parts.append("Controls, squared error, learning rate in units of the stable limit:")
+        heading = ("start", "rate", "seed", "status", "steps to 0.2: predicted", "trained")
+        parts.append(tables.grid(heading, controls, labels=1))
+    return "\n\n".join(parts) + "\n"
 
 
 def draw(rows: _Rows) -> Figure:
@@ -88,7 +85,7 @@ def draw(rows: _Rows) -> Figure:
                 )
         for threshold in THRESHOLDS:
             axes.axhline(threshold, color="#bbbbbb", linewidth=0.8, zorder=0)
-        axes.set(title=f"{_NAMES[loss]}, rate {first[0]} of the limit, batch {first[2]}")
+        axes.set(title=f"{LOSSES[loss]}, rate {first[0]} of the limit, batch {first[2]}")
         axes.set(xlabel="step", xscale="log", yscale="log", ylabel="loss / initial loss")
         axes.set(yticks=[0.1, 0.2, 0.3, 0.5, 1], yticklabels=["0.1", "0.2", "0.3", "0.5", "1"])
         axes.set(ylim=(0.08, 1.3), xlim=(1, None))
@@ -116,17 +113,14 @@ def draw(rows: _Rows) -> Figure:
     return figure
 
 
-def _controls(rows: _Rows) -> Iterator[str]:
+def _controls(rows: _Rows) -> Iterator[list[str]]:
     trained = {_case(row): row["steps"]["0.2"] for row in rows if _is_trained(row)}
     for row in rows:
         is_control = row["start"] == "random" or row["setting"][0] == UNSTABLE_PART
         if is_control and not _is_trained(row):
             counts = (row["steps"]["0.2"], trained.get(_case(row)))
-            shown = " | ".join("never" if c is None else str(c) for c in counts)
-            yield (
-                f"| {row['start']} | {row['setting'][0]} | {row['seed']} | {row['status']} | "
-                f"{shown} |"
-            )
+            shown = ["never" if count is None else str(count) for count in counts]
+            yield [row["start"], str(row["setting"][0]), str(row["seed"]), row["status"], *shown]
 
 
 def _is_trained(row: Mapping[str, Any]) -> bool:
@@ -137,15 +131,16 @@ def _case(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["start"], row["loss"], row["seed"], *row["setting"]
 
 
-def _cells(found: Sequence[Comparison]) -> str:
+def _cells(found: Sequence[Comparison]) -> list[str]:
     sizes = [100 * abs(c.error) for c in found]
     least, greatest = (100 * f(c.error for c in found) for f in (min, max))
-    within = sum(size <= 20 for size in sizes)
-    saving = statistics.median(c.saving for c in found)
-    return (
-        f"{len(found)} | {statistics.median(sizes):.1f} | {least:+.1f} to {greatest:+.1f} | "
-        f"{within} | {saving:.1f} |"
-    ).removesuffix(" |")
+    return [
+        str(len(found)),
+        f"{statistics.median(sizes):.1f}",
+        f"{least:+.1f} to {greatest:+.1f}",
+        str(sum(size <= 20 for size in sizes)),
+        f"{statistics.median(c.saving for c in found):.1f}",
+    ]
 
 
 def _color(number: int) -> str:

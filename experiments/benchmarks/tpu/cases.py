@@ -55,7 +55,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     ]
     bases = {_step(row): row for row in rows if row["link"] == NONE}
     lines = [cells(row, bases.get(_step(row))) for row in _sorted(rows)]
-    return tables.grid([[(cell,) for cell in line] for line in (heading, *lines)], labels=4)
+    return tables.grid(heading, lines, labels=4)
 
 
 def _step(row: dict[str, Any]) -> tuple[str, str, bool, bool]:

@@ -6,13 +6,7 @@ import math
 import re
 from typing import Any
 
-COLLECTIVES = (
-    "all-reduce",
-    "all-gather",
-    "reduce-scatter",
-    "all-to-all",
-    "collective-permute",
-)
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _OPERATION = re.compile(rf" = (.*?) ({'|'.join(COLLECTIVES)})(-start)?\((.*)")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 _SCATTERS = 'from-cross-replica-sharding="true"'  # how a TPU's program marks a reduce-scatter

@@ -8,17 +8,14 @@ from flax import nnx
 import jax
 from jax.experimental import topologies
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import optax
 
 from experiments.models import vit
+from experiments.runs.devices import AXIS, fully_sharded, mesh_of
 import pdt_optax
 
 Apply = Callable[[Any, jax.Array], jax.Array]
-
-AXIS = "fsdp"
-_SMALL = 2**14  # entries of a parameter that is rather replicated
 
 
 class Step(NamedTuple):
@@ -40,11 +37,6 @@ def mesh_of_topology(name: str) -> Mesh:
     return mesh_of(topologies.get_topology_desc(name, platform="tpu").devices)
 
 
-def mesh_of(devices: Any) -> Mesh:
-    """A mesh of one axis."""
-    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
-
-
 def vit_step(
     mesh: Mesh,
     link: Callable[[Apply], optax.GradientTransformation] | None,
@@ -59,6 +51,8 @@ def vit_step(
     update_only: bool = False,
 ) -> Step:
     """Forward, backward, AdamW and `link`, fully sharded.
+
+    By hand: the update alone is compiled as well, and the loss is a result.
 
     Parameters and all that the optimizer holds for them are split over all devices, and so is the
     batch.
@@ -140,12 +134,3 @@ def layers(params: Any) -> Any:
 
 def _shape(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def fully_sharded(leaf: Any, mesh: Mesh) -> NamedSharding:
-    """Split along the longest dimension that the devices divide; small ones are replicated."""
-    spec: list[str | None] = [None] * leaf.ndim
-    fitting = [i for i, length in enumerate(leaf.shape) if length % mesh.size == 0]
-    if fitting and leaf.size >= _SMALL:
-        spec[max(fitting, key=lambda i: leaf.shape[i])] = AXIS
-    return NamedSharding(mesh, PartitionSpec(*spec))
