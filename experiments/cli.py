@@ -120,7 +120,7 @@ def _read(values: flags.FlagValues, classes: Sequence[type]) -> list[Any]:
     """An instance of each class; stops the program with one line if something is wrong."""
     try:
         path = values[CONFIG].value if CONFIG in values else None
-        bases = [_from_file(path) if path else classes[0], *classes[1:]]
+        bases = [_from_file(path), *classes[1:]] if path else classes
         pairs = zip(bases, classes, strict=True)
         return [settings.replaced(base, **_given(values, cls)) for base, cls in pairs]
     except ValueError as error:
