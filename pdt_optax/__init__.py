@@ -5,6 +5,7 @@ from pdt_optax._adaptive import Adaptive
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._extrapolate import Extrapolate
 from pdt_optax._momentum import reset_momentum
+from pdt_optax._solve import Solve
 from pdt_optax._state import PDTState
 from pdt_optax._streaming import Streaming
 from pdt_optax._transform import end_period, pdt
@@ -17,6 +18,7 @@ __all__ = [
     "Extrapolate",
     "Metrics",
     "PDTState",
+    "Solve",
     "Streaming",
     "Verify",
     "criteria",

@@ -93,13 +93,13 @@ def check_passed(name: str, value: Any, example: str) -> None:
         )
 
 
-def scalar(name: str, value: Any) -> jax.Array:
-    """As float32; raises ValueError unless it is a scalar."""
+def scalar(name: str, value: Any, dtype: Any = jnp.float32) -> jax.Array:
+    """In a dtype; raises ValueError unless it is a scalar."""
     if not jax.tree_util.all_leaves([value]):
         raise ValueError(
             f"`{name}` must be a scalar, without auxiliary data; got {jax.tree.structure(value)}."
         )
-    value = jnp.asarray(value, jnp.float32)
+    value = jnp.asarray(value, dtype)
     if value.shape:
         raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")
     return value

@@ -57,7 +57,7 @@ class Clock:
 
         def predict(carry):
             updates, report = carry
-            event = core.fit(state.history, updates, state.predictions, limits)
+            event = core.fit(state.history, updates, report, state.predictions, limits)
             landing = jump.land(event, **extra)
             return landing.updates, report.after(event, landing)
 

@@ -47,12 +47,14 @@ class Core:
         shape = jax.ShapeDtypeStruct
         return [leaf if isinstance(leaf, shape) else jnp.asarray(leaf) for leaf in leaves]
 
-    def init(self) -> tuple[History, PredictionReport]:
+    def init(self, damping: float) -> tuple[History, PredictionReport]:
         """The history that holds the parameters, and the report of no prediction."""
         dtype, groups = _leaves.compute_dtype(*self.leaves), self.groups[1]
         seen, places = self.kind.nothing_seen(groups, dtype), self.kind.places
         history = _history.init(self.layout, self._params, places, self._history_dtype, seen)
-        return history, PredictionReport.empty(groups, places, len(self.layout), dtype)
+        return history, PredictionReport.empty(
+            groups, self.kind.operator_size, len(self.layout), dtype, damping
+        )
 
     def arrive(self, updates: list[jax.Array]) -> list[jax.Array]:
         """The leaves after their updates."""
@@ -73,7 +75,12 @@ class Core:
         return updates, self.kind.replace_newest(history, self.layout, newest)
 
     def fit(
-        self, history: History, updates: list[jax.Array], number: jax.Array, limits: Limits | None
+        self,
+        history: History,
+        updates: list[jax.Array],
+        report: PredictionReport,
+        number: jax.Array,
+        limits: Limits | None,
     ) -> Event:
         """The event that the optimizer's updates at the end of a period make."""
         return _event.fit(
@@ -84,27 +91,36 @@ class Core:
             updates,
             self.groups,
             number=number,
+            damping=report.damping,
             limits=limits,
             axis_name=self.axis_name,
         )
 
-    def value_fn(self, value_fn: Callable[[Any], Any], updates: Any) -> Callable[..., jax.Array]:
+    def value_fn(
+        self, value_fn: Callable[[Any], Any], updates: Any, dtype: Any = jnp.float32
+    ) -> Callable[..., jax.Array]:
         """From updates of the leaves to the loss after them.
 
         Args:
           value_fn: the user's, of parameters.
           updates: the optimizer's, a tree like the parameters: of what takes no part.
+          dtype: of the loss.
         """
+
+        def value(leaves: list[jax.Array]) -> jax.Array:
+            params = self.params_after(leaves, updates)
+            found = _checks.scalar("value_fn", value_fn(params), dtype)
+            _sums.check_same("value_fn", found, self.leaves, self.axis_name)
+            return found
+
+        return value
+
+    def params_after(self, leaves: list[jax.Array], updates: Any) -> Any:
+        """The parameters after these updates of the leaves, and the optimizer's of the others."""
 
         def alone(param, update, is_out):
             moves = is_out and _leaves.is_float(param)
             return _leaves.apply_update(param, update) if moves else param
 
-        def value(leaves: list[jax.Array]) -> jax.Array:
-            others = jax.tree.map(alone, self._params, updates, self._left_out)
-            params = self.layout.floats.replace(others, self.arrive(leaves))
-            found = _checks.scalar("value_fn", value_fn(params))
-            _sums.check_same("value_fn", found, self.leaves, self.axis_name)
-            return found
-
-        return value
+        others = jax.tree.map(alone, self._params, updates, self._left_out)
+        return self.layout.floats.replace(others, self.arrive(leaves))

@@ -30,16 +30,19 @@ class Metrics(NamedTuple):
         like the parameters with :class:`optax.MaskedNode` for the others.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
         prediction one snapshot ahead in units of the optimizer's move; inf if only
-        the optimizer did not move.
+        the optimizer did not move. With :class:`pdt_optax.Solve` ``abs(1 - g)``, ``g`` the
+        gain in loss relative to the gain of its quadratic model.
       eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
-        modulus first; zero outside the rank.
+        modulus first; zero outside the rank. With :class:`pdt_optax.Solve` ``(G, 0)``.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
       rejected: bool, whether no coordinate was accepted.
       jump_candidate: int32, the candidate that was taken, counted over horizons within
         predictors of :class:`pdt_optax.Verify` (by default 0, 1, 2 are DMD 2, 5 and 20
         snapshots ahead, 3, 4, 5 the straight line); 0 for the only one without it; -1
         for the optimizer's own result.
-      value_calls: int32, calls of ``value_fn`` so far.
+      value_calls: int32, calls of ``value_fn`` so far; with :class:`pdt_optax.Solve` two an
+        event, where it is linearised and where it is compared.
+      damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
       jump_horizon: with :class:`pdt_optax.Adaptive` float32, greatest number of snapshots
         ahead now; otherwise None.
       jump_interval: likewise int32, least number of periods without a prediction now.
@@ -58,6 +61,7 @@ class Metrics(NamedTuple):
     rejected: jax.Array
     jump_candidate: jax.Array
     value_calls: jax.Array
+    damping: jax.Array
     jump_horizon: jax.Array | None
     jump_interval: jax.Array | None
     bad_jumps: jax.Array | None
@@ -104,10 +108,11 @@ def metrics(opt_state: Any) -> Metrics:
         mask_ratio_per_leaf=_per_leaf(history.anchor, ratios),
         prediction_error=report.prediction_error,
         eigenvalues=eigenvalues,
-        spectral_radius=modulus.max(axis=-1),
+        spectral_radius=modulus.max(axis=-1, initial=0),
         rejected=(state.predictions > 0) & (report.mask_ratio == 0),
         jump_candidate=report.jump_candidate,
         value_calls=report.value_calls,
+        damping=report.damping,
         jump_horizon=schedule and schedule.jump_horizon,
         jump_interval=schedule and schedule.jump_interval,
         bad_jumps=schedule and schedule.bad_jumps,

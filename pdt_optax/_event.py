@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pdt_optax import _basis, _leaves, _sums
 from pdt_optax._basis import Column
@@ -45,6 +47,7 @@ class Landing(NamedTuple):
       error: float32, ``||p_1 - w_opt|| / ||d||``.
       candidate: int32, which of its candidates it takes; -1 for none.
       calls: int32, calls of a loss.
+      damping: float32, of the next event of :class:`pdt_optax.Solve`.
     """
 
     updates: list[jax.Array]
@@ -53,6 +56,7 @@ class Landing(NamedTuple):
     error: jax.Array
     candidate: jax.Array | int
     calls: jax.Array | int
+    damping: jax.Array | float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +75,12 @@ class Event:
       columns: of each block the basis of the history, ``h`` arrays in the order of the ring.
       moves: the optimizer's own over the period, in blocks.
       ids: group of each block, or of its rows.
-      in_ring: for each array of the columns its place in the order of time.
-      gram: Gram matrices of the basis, ``(G, h, h)``, the identity where one is not finite, and
-        sizes of the groups; with a streaming history also what was seen.
-      products: those of basis and move, in the order of time, ``(G, h+1, h+1)``.
-      finite: ``(G,)``, bool, whether those of the basis are finite.
+      num_groups: ``G``.
+      sizes: of the groups.
+      oldest: int32, place of the oldest increment in the ring.
+      stream: what a streaming history has seen; otherwise None.
       number: int32, predictions made before.
+      damping: float32, of :class:`pdt_optax.Solve`.
       limits: of a scheduler.
       axis_name: axes that divide the leaves.
     """
@@ -90,13 +94,49 @@ class Event:
     columns: list[Column]
     moves: list[jax.Array]
     ids: list[Ids]
-    in_ring: jax.Array
-    gram: Any
-    products: jax.Array
-    finite: jax.Array
+    num_groups: int
+    sizes: np.ndarray
+    oldest: jax.Array
+    stream: Any
     number: jax.Array
+    damping: jax.Array
     limits: Limits | None
     axis_name: AxisName
+
+    @functools.cached_property
+    def products(self) -> jax.Array:
+        """Those of basis and move, in the order of time, ``(G, h+1, h+1)``."""
+        vectors = list(map(_basis.extended, self.columns, self.moves))
+        products = _basis.gram(vectors, self.ids, self.num_groups, self.axis_name)
+        places = products.shape[-1] - 2
+        in_time = _order(self.oldest, places, places + 2)
+        return products[:, in_time][:, :, in_time]
+
+    @functools.cached_property
+    def finite(self) -> jax.Array:
+        """``(G,)``, bool, whether the products of the basis are finite."""
+        return jnp.isfinite(self.products[:, :-1, :-1]).all(axis=(1, 2))
+
+    @functools.cached_property
+    def gram(self) -> Any:
+        """What a predictor is given.
+
+        Gram matrices of the basis, ``(G, h, h)``, the identity where one is not finite, and
+        sizes of the groups; with a streaming history also what was seen.
+        """
+        basis = self.products[:, :-1, :-1]
+        identity = jnp.eye(basis.shape[-1], dtype=basis.dtype)[None]
+        gram = Gram(
+            jnp.where(self.finite[:, None, None], basis, identity),
+            jnp.asarray(self.sizes, basis.dtype),
+        )
+        return gram if self.stream is None else self.stream.gram(gram)
+
+    @functools.cached_property
+    def _in_ring(self) -> jax.Array:
+        """For each array of the columns its place in the order of time."""
+        places = len(self.columns[0]) - 1
+        return _order(-self.oldest, places, places + 1)
 
     def merge(
         self, paths: jax.Array, usable: jax.Array, horizon: jax.Array, criterion: Criterion
@@ -113,7 +153,7 @@ class Event:
         Returns:
           `updates` and `accepted` of a :class:`Landing`.
         """
-        paths, blocks = paths[..., self.in_ring], range(len(self.weights))
+        paths, blocks = paths[..., self._in_ring], range(len(self.weights))
 
         def mask(block: int) -> jax.Array:
             """One where a coordinate jumps, zero elsewhere: ready to be summed."""
@@ -152,6 +192,27 @@ class Event:
         jump = (path[-1] + offset).astype(self.narrowest[block]).astype(update.dtype)
         return path, jump
 
+    def along(self, amplitudes: jax.Array) -> list[jax.Array]:
+        """Updates that lead from where the optimizer arrives along increments and move.
+
+        Args:
+          amplitudes: of the ``h - 1`` increments, in the order of the ring, and of the
+            optimizer's move, ``(G, h)``.
+
+        Returns:
+          Updates of the leaves; a coordinate that would not be finite stays.
+        """
+        moved = []
+        for weight, update, column, move, group in zip(
+            self.weights, self.updates, self.columns, self.moves, self.ids, strict=True
+        ):
+            directions = _basis.extended(column[:-1], move)
+            (jump,) = _basis.combinations(amplitudes[:, None], directions, group)
+            jump = update + jump.astype(update.dtype)
+            is_safe = jnp.isfinite(_leaves.apply_update(weight, jump))
+            moved.append(jnp.where(is_safe, jump, update))
+        return self.layout.leaves(moved, self.proposed)
+
     def relative_error(self, first: jax.Array, usable: jax.Array) -> jax.Array:
         """``||p_1 - w_opt|| / ||d||`` over the groups that are usable and finite; inf if none is.
 
@@ -179,10 +240,11 @@ def fit(
     groups: tuple[Sequence[int], int],
     *,
     number: jax.Array,
+    damping: jax.Array,
     limits: Limits | None,
     axis_name: AxisName,
 ) -> Event:
-    """The event at the end of a period, from one sum over the coordinates.
+    """The event at the end of a period.
 
     Args:
       layout: how the leaves lie in blocks.
@@ -192,29 +254,16 @@ def fit(
       proposed: the optimizer's updates of them.
       groups: group of each leaf, and how many there are.
       number: int32, predictions made before.
+      damping: float32, of :class:`pdt_optax.Solve`.
       limits: of a scheduler.
       axis_name: axes that divide the leaves.
     """
     weights, updates = layout.blocks(params), layout.blocks(proposed)
-    columns, ids = history.columns(layout), layout.ids(groups[0])
+    columns = history.columns(layout)
     moves = [
         _leaves.apply_update(weight, update).astype(column[-1].dtype) - column[-1]
         for weight, update, column in zip(weights, updates, columns, strict=True)
     ]
-    vectors = list(map(_basis.extended, columns, moves))
-    products = _basis.gram(vectors, ids, groups[1], axis_name)
-    places = products.shape[-1] - 2
-    in_time = _order(oldest, places, places + 2)
-    products = products[:, in_time][:, :, in_time]
-    basis = products[:, :-1, :-1]
-    finite = jnp.isfinite(basis).all(axis=(1, 2))
-    sizes = _basis.group_sizes(layout, groups, weights, axis_name)
-    identity = jnp.eye(places + 1, dtype=basis.dtype)[None]
-    gram: Any = Gram(
-        jnp.where(finite[:, None, None], basis, identity), jnp.asarray(sizes, basis.dtype)
-    )
-    if history.stream is not None:
-        gram = history.stream.gram(gram)
     return Event(
         layout=layout,
         params=params,
@@ -224,12 +273,13 @@ def fit(
         narrowest=layout.narrowest(proposed),
         columns=columns,
         moves=moves,
-        ids=ids,
-        in_ring=_order(-oldest, places, places + 1),
-        gram=gram,
-        products=products,
-        finite=finite,
+        ids=layout.ids(groups[0]),
+        num_groups=groups[1],
+        sizes=_basis.group_sizes(layout, groups, weights, axis_name),
+        oldest=oldest,
+        stream=history.stream,
         number=number,
+        damping=damping,
         limits=limits,
         axis_name=axis_name,
     )

@@ -1,6 +1,8 @@
 """The published way of jumping: along the prediction, under a mask, blind."""
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -10,12 +12,12 @@ from pdt_optax import predictors as _predictors
 from pdt_optax._adaptive import Adaptive
 from pdt_optax._candidates import Candidates
 from pdt_optax._event import Event, Landing
-from pdt_optax._ring import Ring, as_history
+from pdt_optax._jump import Jump, check_passed
 from pdt_optax._streaming import Streaming
 
 
 @dataclasses.dataclass(frozen=True)
-class Extrapolate:
+class Extrapolate(Jump):
     r"""Jumps to the prediction wherever it agrees with the optimizer.
 
     Algorithm 1 of the paper. With :math:`w(t)` the snapshots, :math:`w_{opt}(t)` where the
@@ -76,19 +78,10 @@ class Extrapolate:
         _checks.check_optional("scheduler", self.scheduler, Adaptive)
         self._candidates()
 
-    @property
-    def kind(self) -> Ring | Streaming:
-        """The history."""
-        return as_history(self.history)
-
-    @property
-    def scope(self) -> str:
-        """Leaves that share coefficients, if nothing else is asked for."""
-        return "global"
-
-    def needed(self) -> dict[str, str]:
-        """Extra arguments of ``update`` that it needs, with an example of each."""
-        return {"value": "loss"} if self.scheduler and self.scheduler.rollback else {}
+    def check_passed(self, given: Mapping[str, Any]) -> None:
+        """Raises ValueError where a way back needs the loss."""
+        if self.scheduler and self.scheduler.rollback:
+            check_passed("value", given, "loss")
 
     def _candidates(self) -> Candidates:
         criterion, rank = _criteria.resolve(self.criteria)
@@ -100,8 +93,9 @@ class Extrapolate:
             spectrum=self.kind.resolve("dmd", rank),
         )
 
-    def land(self, event: Event) -> Landing:
+    def land(self, event: Event, **functions: Any) -> Landing:
         """Where the accepted coordinates land."""
+        del functions
         candidates, limits = self._candidates(), event.limits
         horizon = jnp.float32(self.horizon) if limits is None else limits.horizon
         paths, first, operators = candidates.fit(event.gram, None if limits is None else horizon)

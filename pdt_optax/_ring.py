@@ -17,20 +17,27 @@ class Ring:
     """The newest snapshots, the older ones as a ring of increments.
 
     What :class:`pdt_optax.Streaming` does in another way.
+
+    Attributes:
+      snapshots: how many are kept.
+      least_snapshots: how many have to be held for an event.
+      predicts: whether a DMD is fitted.
     """
 
     snapshots: int
+    least_snapshots: int
+    predicts: bool = True
     resolve = staticmethod(predictors.resolve)
-
-    @property
-    def least_snapshots(self) -> int:
-        """How many have to be held for a prediction."""
-        return self.snapshots
 
     @property
     def places(self) -> int:
         """Arrays for each parameter beside the newest snapshot."""
         return self.snapshots - 1
+
+    @property
+    def operator_size(self) -> int:
+        """Rows of a DMD operator."""
+        return self.places if self.predicts else 0
 
     def nothing_seen(self, num_groups: int, dtype: Any) -> None:
         """All is in the increments."""
@@ -62,4 +69,5 @@ def as_history(history: int | Streaming) -> Ring | Streaming:
     """The history of that many snapshots, or the streaming one; raises ValueError otherwise."""
     if isinstance(history, Streaming):
         return history
-    return Ring(_checks.as_int("history", history, 3))
+    snapshots = _checks.as_int("history", history, 3)
+    return Ring(snapshots, least_snapshots=snapshots)

@@ -12,19 +12,23 @@ from pdt_optax._sums import leaf_sizes
 
 
 class PredictionReport(NamedTuple):
-    """What the last prediction was like; zeros, `jump_candidate` -1, before the first.
+    """What the last prediction was like.
 
+    Before the first all is zero but for `jump_candidate`, -1, and `damping`.
     ``G`` is the number of groups of leaves (`scope`), ``L`` that of the leaves
     that take part, ``h`` the history, `rank` + 1 if it is streaming.
 
     Attributes:
-      operators: shape ``(G, h-1, h-1)``, the DMD operators.
+      operators: shape ``(G, h-1, h-1)``, the DMD operators; with :class:`pdt_optax.Solve`
+        ``(G, 0, 0)``.
       leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
       mask_ratio: float32, accepted share of all coordinates.
-      prediction_error: float32, ``||p_1 - w_opt|| / ||d||``.
+      prediction_error: float32, ``||p_1 - w_opt|| / ||d||``; with
+        :class:`pdt_optax.Solve` how far the gain was from that of the model, relative to it.
       jump_candidate: int32, the candidate that was taken; -1 for the optimizer's own
         result.
       value_calls: int32, calls of ``value_fn`` so far.
+      damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
     """
 
     operators: jax.Array
@@ -33,17 +37,19 @@ class PredictionReport(NamedTuple):
     prediction_error: jax.Array
     jump_candidate: jax.Array
     value_calls: jax.Array
+    damping: jax.Array
 
     @classmethod
-    def empty(cls, num_groups: int, places: int, num_leaves: int, dtype: Any):
+    def empty(cls, num_groups: int, size: int, num_leaves: int, dtype: Any, damping: float):
         """That of before the first prediction."""
         return cls(
-            operators=jnp.zeros((num_groups, places, places), dtype),
+            operators=jnp.zeros((num_groups, size, size), dtype),
             leaf_mask_ratio=jnp.zeros(num_leaves, jnp.float32),
             mask_ratio=jnp.zeros([], jnp.float32),
             prediction_error=jnp.zeros([], jnp.float32),
             jump_candidate=jnp.full([], -1, jnp.int32),
             value_calls=jnp.zeros([], jnp.int32),
+            damping=jnp.full([], damping, jnp.float32),
         )
 
     def after(self, event: Event, landing: Landing) -> "PredictionReport":
@@ -57,6 +63,7 @@ class PredictionReport(NamedTuple):
             prediction_error=landing.error,
             jump_candidate=jnp.asarray(landing.candidate, jnp.int32),
             value_calls=self.value_calls + jnp.asarray(landing.calls, jnp.int32),
+            damping=jnp.asarray(landing.damping, jnp.float32),
         )
 
 

@@ -91,6 +91,11 @@ class Streaming:
         return 3
 
     @property
+    def operator_size(self) -> int:
+        """Rows of a DMD operator."""
+        return self.rank
+
+    @property
     def places(self) -> int:
         """Arrays for each parameter beside the newest snapshot."""
         return self.rank

@@ -96,6 +96,15 @@ def check_same(
         )
 
 
+def over_copies(
+    sums: jax.Array, values: Sequence[jax.Array], leaves: Sequence[jax.Array], axis_name: AxisName
+) -> jax.Array:
+    """Adds sums over values that devices with the same model are known to share among them."""
+    models = frozenset[str]().union(*map(_varying, leaves)) - set(axis_names(axis_name))
+    names = sorted(frozenset[str]().union(*map(_varying, values)) - models)
+    return jax.lax.psum(sums, tuple(names)) if names else sums
+
+
 def axis_names(axis_name: AxisName) -> tuple[str, ...]:
     """A tuple of names."""
     if axis_name is None:

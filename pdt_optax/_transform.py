@@ -11,14 +11,14 @@ from pdt_optax import _checks, _leaves, _quantize, _restore, _sums
 from pdt_optax._clock import Clock
 from pdt_optax._core import Core
 from pdt_optax._extrapolate import Extrapolate
+from pdt_optax._jump import Jump, check_jump
 from pdt_optax._scheduler import Scheduler
 from pdt_optax._state import PDTState
-from pdt_optax._verify import Verify
 
 
 def pdt(
     snapshot_every: int,
-    jump: Extrapolate | Verify = Extrapolate(),  # noqa: B008
+    jump: Jump = Extrapolate(),  # noqa: B008
     *,
     scope: Any | Callable[[Any], Any] = None,
     history_dtype: Any = None,
@@ -94,7 +94,7 @@ def pdt(
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
     snapshot_every = _checks.as_int("snapshot_every", snapshot_every, 1)
-    _check_jump(jump)
+    check_jump(jump)
     _quantize.check_dtype("history_dtype", history_dtype)
     _sums.check_axis_name("axis_name", axis_name)
     scope = jump.scope if scope is None else scope
@@ -107,7 +107,7 @@ def pdt(
 
     def init_fn(params) -> Any:
         core = core_of(params)
-        history, report = core.init()
+        history, report = core.init(jump.damping)
         return PDTState(
             pdt_count=jnp.zeros([], jnp.int32),
             predictions=jnp.zeros([], jnp.int32),
@@ -119,17 +119,14 @@ def pdt(
 
     def update_fn(updates, state: Any, params=None, **extra_args) -> Any:
         _checks.check_passed("params", params, "params")
-        for name, example in jump.needed().items():
-            _checks.check_passed(name, extra_args.get(name), f"params, {name}={example}")
+        jump.check_passed(extra_args)
         _leaves.check_shapes("updates", updates, params)
         _leaves.check_structure("params", params, state.history.anchor, "those given to `init`")
         _restore.check_state(state, jax.eval_shape(init_fn, params))
         core = core_of(params)
         if not len(core.layout):
             return updates, state
-        extra = {}
-        if "value_fn" in jump.needed():
-            extra["value_fn"] = core.value_fn(extra_args["value_fn"], updates)
+        extra = jump.functions(core, updates, extra_args)
         leaves = core.layout.floats.of(updates)
         if scheduler is None:
             leaves, state = clock.tick(core, state, leaves, extra)
@@ -138,15 +135,6 @@ def pdt(
         return core.layout.floats.replace(updates, leaves), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _check_jump(jump: Any) -> None:
-    """Raises ValueError unless it is a way of jumping."""
-    if isinstance(jump, type) or not hasattr(jump, "land"):
-        raise ValueError(
-            "`jump` must be a way of jumping, such as pdt_optax.Extrapolate() or "
-            f"pdt_optax.Verify(); got {jump!r}."
-        )
 
 
 def end_period(

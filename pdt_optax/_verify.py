@@ -1,8 +1,8 @@
 """Verified horizons: a jump is made only if it lowers the loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from pdt_optax import _checks
 from pdt_optax import criteria as _criteria
 from pdt_optax import predictors as _predictors
 from pdt_optax._candidates import Candidates
+from pdt_optax._core import Core
 from pdt_optax._event import Event, Landing
-from pdt_optax._ring import Ring, as_history
+from pdt_optax._jump import Jump, check_passed
 from pdt_optax._run_if import run_if
 from pdt_optax._streaming import Streaming
 
@@ -21,7 +22,7 @@ _PATH_SIGN = _criteria.path_sign()
 
 
 @dataclasses.dataclass(frozen=True)
-class Verify:
+class Verify(Jump):
     r"""Scores several jumps and the optimizer's own result, and makes a jump that gains.
 
     A line search along the predicted path. The candidates are every predictor at
@@ -106,19 +107,13 @@ class Verify:
         _checks.set_int(self, "interval", 0)
         self._candidates()
 
-    @property
-    def kind(self) -> Ring | Streaming:
-        """The history."""
-        return as_history(self.history)
+    def check_passed(self, given: Mapping[str, Any]) -> None:
+        """Raises ValueError without a loss."""
+        check_passed("value_fn", given, "lambda params: loss(params)")
 
-    @property
-    def scope(self) -> str:
-        """Leaves that share coefficients, if nothing else is asked for."""
-        return "global"
-
-    def needed(self) -> dict[str, str]:
-        """Extra arguments of ``update`` that it needs, with an example of each."""
-        return {"value_fn": "lambda params: loss(params)"}
+    def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The loss of updates."""
+        return {"value_fn": core.value_fn(given["value_fn"], updates)}
 
     def _candidates(self) -> Candidates:
         criterion, rank = _criteria.resolve(self.criteria)

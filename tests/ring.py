@@ -32,6 +32,7 @@ def in_time(state: Any, params: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
+@jax.jit
 def _decoded(codes, scales):
     return _quantize.decode(codes, scales, jnp.float32)
 

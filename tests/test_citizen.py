@@ -56,8 +56,18 @@ def run(tx, steps=12, params=None, value_fn=loss):
     return scan((params, tx.init(params)))
 
 
-@VERIFY
-@pytest.mark.parametrize("name", TRIED)
+@pytest.mark.parametrize(
+    ("name", "verify"),
+    [
+        pytest.param(
+            name,
+            verify,
+            marks=pytest.mark.slow if verify and name not in ("adamw", "shampoo") else (),
+        )
+        for name in TRIED
+        for verify in (False, True)
+    ],
+)
 def test_last_link_of_a_chain(name, verify):
     """A scan over steps raises if a shape, dtype or weak type of the state changes."""
     params, state = run(optax.chain(TRIED[name], link(verify)))
@@ -83,8 +93,16 @@ WRAPPERS = {
 }
 
 
-@VERIFY
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize(
+    ("name", "verify"),
+    [
+        pytest.param(
+            name, verify, marks=pytest.mark.slow if verify and name != "MultiSteps" else ()
+        )
+        for name in WRAPPERS
+        for verify in (False, True)
+    ],
+)
 def test_wrapped_as_unwrapped(name, verify):
     wrap, mini_steps = WRAPPERS[name]
     tx = optax.chain(SGD, link(verify))

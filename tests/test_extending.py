@@ -72,7 +72,11 @@ def test_a_field_of_extrapolate_is_a_field_of_the_same_name(monkeypatch):
         Extended(damping=-1.0)
 
 
-PROGRAMS = [p for p in (PAGE.parent / "experiments").rglob("*.py") if "cli.run(" in p.read_text()]
+PROGRAMS = [
+    path
+    for path in (PAGE.parent / "experiments").rglob("*.py")
+    if "    cli.run(main, " in path.read_text()
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)

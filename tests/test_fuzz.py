@@ -112,7 +112,9 @@ def bits(array):
 
 
 @pytest.mark.parametrize(("dtype", "options"), SHORT_CONFIGS + LONG_CONFIGS * LONG)
-@pytest.mark.parametrize("largest_small", [2**16, 3, 0] if LONG else [2**16, 3])
+@pytest.mark.parametrize(
+    "largest_small", [pytest.param(2**16, marks=() if LONG else pytest.mark.slow), 3, *[0] * LONG]
+)
 def test_hostile_histories(dtype, options, largest_small, monkeypatch):
     """Of leaves that lie end to end, and by themselves."""
     monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)

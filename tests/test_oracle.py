@@ -44,6 +44,9 @@ PREDICTORS = {
 }
 
 by_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
+by_dtype_quickly = pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)]
+)
 by_preset = pytest.mark.parametrize("preset", oracle.PRESETS)
 by_scope = pytest.mark.parametrize("scope", SCOPES)
 by_rank = pytest.mark.parametrize("svd_rank", RANKS)
@@ -378,7 +381,7 @@ def test_control_predictions(dtype, predictor):
 
 
 @by_rank
-@by_dtype
+@by_dtype_quickly
 def test_unmasked_jump_lands_on_the_prediction(dtype, svd_rank):
     for event in repeat_events(dtype, "accept_all", svd_rank=svd_rank):
         expected = np.where(event.moved == 0, 0, oracle_path(event, "dmd", svd_rank)[-1])
@@ -386,7 +389,7 @@ def test_unmasked_jump_lands_on_the_prediction(dtype, svd_rank):
 
 
 @by_configuration
-@by_dtype
+@by_dtype_quickly
 def test_unmasked_jump_lands_on_the_prediction_of_its_group(dtype, predictor, scope):
     groups = coordinate_groups(scope)
     for event in repeat_events(dtype, "accept_all", predictor, scope=scope):
@@ -510,7 +513,7 @@ def test_training_reports_the_error_of_the_first_predicted_step(dtype):
         assert actual == pytest.approx(expected, abs=PREDICTION_TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("largest_small", [2**16, 320, 0])
+@pytest.mark.parametrize("largest_small", [pytest.param(2**16, marks=pytest.mark.slow), 320, 0])
 @by_preset
 def test_replay_of_a_whole_run(preset, largest_small):
     """Of leaves that lie end to end, the largest by itself, and each by itself."""

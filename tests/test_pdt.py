@@ -87,7 +87,13 @@ def test_schedule(options, periods):
     assert prediction_periods(states) == periods
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("adam", "muon") else pytest.mark.slow)
+        for name in OPTIMIZERS
+    ],
+)
 def test_bit_identical_to_the_optimizer_where_all_is_rejected(name):
     tx = optax.chain(OPTIMIZERS[name], extrapolating(3, criteria=reject_all, interval=0))
     params, states = train(tx, 200)

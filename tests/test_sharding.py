@@ -118,14 +118,22 @@ def unsharded(transform):
 @pytest.mark.parametrize(
     ("mode", "layout", "transform"),
     [
-        *[("auto", layout, "blind") for layout in LAYOUTS],
+        ("auto", "tensor", "blind"),
         ("auto", "fsdp", "verified"),
         ("auto", "both", "rollback"),
-        ("auto", "both", "streaming"),
         ("explicit", "both", "blind"),
-        ("explicit", "fsdp", "verified"),
-        ("explicit", "tensor", "rollback"),
         ("explicit", "both", "streaming"),
+        *[
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("auto", "data", "blind"),
+                ("auto", "fsdp", "blind"),
+                ("auto", "both", "blind"),
+                ("auto", "both", "streaming"),
+                ("explicit", "fsdp", "verified"),
+                ("explicit", "tensor", "rollback"),
+            )
+        ],
     ],
 )
 def test_sharded_equals_unsharded(mode, layout, transform):
@@ -152,11 +160,28 @@ def test_sharded_equals_unsharded(mode, layout, transform):
     assert transform == "streaming" or len(in_time(sharded_state[-1], params)) == 2
 
 
+EVENTS = [
+    (mode, layout, transform, divides_small)
+    for mode, layout in [*[("auto", layout) for layout in LAYOUTS], ("explicit", "both")]
+    for transform in ("blind", "verified")
+    for divides_small in (False, True)
+]
+QUICK_EVENTS = [
+    ("auto", "data", "blind", True),
+    ("auto", "fsdp", "verified", False),
+    ("auto", "tensor", "blind", True),
+    ("auto", "both", "blind", False),
+    ("explicit", "both", "blind", True),
+]
+
+
 @pytest.mark.parametrize(
-    ("mode", "layout"), [*[("auto", layout) for layout in LAYOUTS], ("explicit", "both")]
+    ("mode", "layout", "transform", "divides_small"),
+    [
+        pytest.param(*case, marks=() if case in QUICK_EVENTS else pytest.mark.slow)
+        for case in EVENTS
+    ],
 )
-@pytest.mark.parametrize("transform", ["blind", "verified"])
-@pytest.mark.parametrize("divides_small", [False, True])
 def test_an_event_moves_sums_and_no_large_leaf(mode, layout, transform, divides_small):
     """At most four sums, of less than 64 KiB in all; small leaves that are divided are joined."""
     mesh = make_mesh(mode)

@@ -12,6 +12,9 @@ from transforms import ACCEPT_ALL, extrapolating, verifying
 import pdt_optax
 from pdt_optax import _quantize
 
+_encoded = jax.jit(lambda x: _quantize.encode(x, jnp.dtype("int8")))
+_decoded = jax.jit(lambda codes, scales: _quantize.decode(codes, scales, jnp.float32))
+
 
 @pytest.mark.parametrize(
     ("length", "block"),
@@ -26,11 +29,11 @@ def test_error_of_eight_bits(shape):
     """Against NumPy: within half a unit of the block's largest."""
     size = jnp.exp(3 * jax.random.normal(jax.random.key(1), shape[:-1]))[..., None]
     x = jax.random.normal(jax.random.key(0), shape) * (size if shape else 1)
-    stored, scales = _quantize.encode(x, jnp.dtype("int8"))
+    stored, scales = _encoded(x)
     assert stored.dtype == jnp.int8
     assert stored.shape == x.shape
     assert scales.shape == _quantize.scales_shape(shape)
-    restored = np.asarray(_quantize.decode(stored, scales, jnp.float32))
+    restored = np.asarray(_decoded(stored, scales))
     x = np.asarray(x)
     if not x.size:
         return
@@ -42,7 +45,7 @@ def test_error_of_eight_bits(shape):
 
 def test_zeros_and_what_is_not_finite():
     x = jnp.stack([jnp.zeros(64), jnp.full(64, jnp.nan), jnp.full(64, jnp.inf)])
-    restored = _quantize.decode(*_quantize.encode(x, jnp.dtype("int8")), jnp.float32)
+    restored = _decoded(*_encoded(x))
     assert (restored[0] == 0).all()
     assert not jnp.isfinite(restored[1:]).any()
 

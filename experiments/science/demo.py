@@ -1,0 +1,75 @@
+"""A physics-informed network trained by Adam, by L-BFGS and by Adam with jumps, side by side.
+
+Each has the same seconds. Prints a table and draws the solutions with their errors.
+
+Example:
+  python -m experiments.science.demo --task=reaction --seconds=20
+"""
+
+import pathlib
+
+from absl import flags
+
+from experiments import cli
+from experiments.science import pictures, rivals, runs, solutions, tasks
+from experiments.science.running import run_all
+
+METHODS = ("adam", "lbfgs", "solve")
+
+_TASK = flags.DEFINE_enum("task", "reaction", list(tasks.PROBLEMS), "What is solved.")
+_SECONDS = flags.DEFINE_float("seconds", 20.0, "Seconds of training of each.", lower_bound=0.1)
+_RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of Adam, at first.", lower_bound=1e-9)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the weights.", lower_bound=0)
+_OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the pictures.")
+
+
+def main() -> None:
+    """Runs the program."""
+    folder = cli.folder(_OUT.value)
+    (folder / runs.RECORDS).unlink(missing_ok=True)
+    runs.start(folder)
+    task = tasks.make(_TASK.value)
+    print(f"{_equation(_TASK.value)}\nA network of {task.weights():,} weights.\n")
+    for method in METHODS:
+        rate = _RATE.value if rivals.RIVALS[method].has_rate else None
+        run_all(folder, task, [runs.Setting(task.name, method, _SEED.value, rate, _SECONDS.value)])
+    recorded = runs.read(folder)
+    print("\n" + table(recorded) + "\n")
+    for path in draw(folder, recorded):
+        print(path)
+
+
+def _equation(name: str) -> str:
+    """What the function that makes the problem says about it."""
+    problem = tasks.PROBLEMS[name]
+    words = getattr(problem, "func", problem).__doc__ or name
+    values = ", ".join(f"{value:g}" for value in getattr(problem, "args", ()))
+    return f"{name}: {words}" + (f" Here the factor is {values}." if values else "")
+
+
+def table(recorded: list[runs.Run]) -> str:
+    """One line for each method."""
+    width = max(len(rivals.RIVALS[run.setting.method].label) for run in recorded)
+    head = f"{'':{width}}  compiling  training   steps      loss  relative error"
+    lines = [
+        f"{rivals.RIVALS[run.setting.method].label:{width}}  {run.compile_seconds:7.1f} s"
+        f"  {run.seconds[-1]:6.1f} s  {run.steps[-1]:6}  {run.loss[-1]:8.1e}"
+        f"  {solutions.percent(run.final_error):>14}"
+        for run in recorded
+    ]
+    return "\n".join([head, *lines])
+
+
+def draw(folder: pathlib.Path, recorded: list[runs.Run]) -> list[pathlib.Path]:
+    """Draws the solutions and the losses; tells the paths."""
+    figures = {"losses": pictures.draw_losses(recorded)}
+    shown = [run for run in recorded if run.status == "finished"]
+    if shown:
+        figures["solution"] = solutions.draw(folder, shown)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in figures]
+
+
+if __name__ == "__main__":
+    cli.run(main)

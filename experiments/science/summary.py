@@ -1,0 +1,134 @@
+"""Tables in Markdown: loss, error and seconds of each rival on each task, over the seeds."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import statistics
+
+from experiments.science import rivals, tasks
+from experiments.science.runs import Run
+
+Cells = Mapping[tuple[str, str], Sequence[float]]
+"""From problem and method to a number for each seed."""
+BASE = "adam"
+
+
+def problems(recorded: Iterable[Run]) -> list[str]:
+    """Names of what was run, in the order of `tasks.TASKS`."""
+    order = list(tasks.TASKS)
+    names = {run.setting.problem: run.setting.task for run in recorded}
+    return sorted(names, key=lambda name: (order.index(names[name]), name))
+
+
+def methods(recorded: Iterable[Run]) -> list[str]:
+    """Names of the rivals that were run, in the order of `rivals.RIVALS`."""
+    held = {run.setting.method for run in recorded}
+    return [name for name in rivals.RIVALS if name in held]
+
+
+def cells(recorded: Iterable[Run], number: Callable[[Run], float]) -> Cells:
+    """A number of each run, collected over the seeds."""
+    collected: dict[tuple[str, str], list[float]] = {}
+    for run in recorded:
+        collected.setdefault((run.setting.problem, run.setting.method), []).append(number(run))
+    return collected
+
+
+def seconds_to_base(recorded: Sequence[Run], compiled: bool = False) -> Cells:
+    """Seconds until Adam's best loss of the same seed is reached; infinite if it never is.
+
+    Args:
+      recorded: runs.
+      compiled: whether the seconds of compiling count.
+    """
+    bases = {
+        (run.setting.problem, run.setting.seed): run.best_loss
+        for run in recorded
+        if run.setting.method == BASE
+    }
+
+    def seconds(run: Run) -> float:
+        before = run.compile_seconds if compiled else 0.0
+        return before + run.seconds_to(bases[run.setting.problem, run.setting.seed])
+
+    rated = [run for run in recorded if (run.setting.problem, run.setting.seed) in bases]
+    return cells(rated, seconds)
+
+
+def table(
+    recorded: Sequence[Run], numbers: Cells, digits: int = 2, least_is_best: bool = True
+) -> str:
+    """Median and range over the seeds, a row for each problem; the best median is bold."""
+    names = methods(recorded)
+    labels = [rivals.RIVALS[name].label for name in names]
+    lines = [_row(["task", *labels]), _row(["---", *["---:"] * len(names)])]
+    for problem in problems(recorded):
+        medians = {
+            name: statistics.median(numbers[problem, name])
+            for name in names
+            if (problem, name) in numbers
+        }
+        best = min(medians.values(), default=math.inf) if least_is_best else math.nan
+        row = [
+            _cell(numbers[problem, name], digits, medians[name] == best < math.inf)
+            if name in medians
+            else ""
+            for name in names
+        ]
+        lines.append(_row([problem, *row]))
+    return "\n".join(lines)
+
+
+def winners(recorded: Sequence[Run]) -> str:
+    """A sentence for each rival: where it ends with the least median loss."""
+    losses = cells(recorded, lambda run: run.best_loss)
+    won: dict[str, list[str]] = {}
+    for problem in problems(recorded):
+        medians = {
+            name: statistics.median(values)
+            for (held, name), values in losses.items()
+            if held == problem
+        }
+        won.setdefault(min(medians, key=lambda name: medians[name]), []).append(problem)
+    return "\n".join(
+        f"* {rivals.RIVALS[name].label}: {', '.join(won.get(name, ['nowhere']))}."
+        for name in methods(recorded)
+    )
+
+
+def report(recorded: Sequence[Run]) -> str:
+    """The whole page, without pictures."""
+    seeds = {run.setting.seed for run in recorded}
+    budgets = sorted({run.setting.seconds for run in recorded})
+    seconds = " or ".join(f"{budget:g}" for budget in budgets)
+    parts = {
+        "Least loss": table(recorded, cells(recorded, lambda run: run.best_loss)),
+        "Error at the end": table(recorded, cells(recorded, lambda run: run.final_error)),
+        "Seconds to Adam's best loss": table(recorded, seconds_to_base(recorded)),
+        "The same, with compiling": table(recorded, seconds_to_base(recorded, compiled=True)),
+        "Seconds of compiling": table(recorded, cells(recorded, lambda run: run.compile_seconds)),
+        "Steps": table(recorded, cells(recorded, lambda run: run.steps[-1]), least_is_best=False),
+    }
+    intro = (
+        f"Each run trains for {seconds} seconds on the clock, compiling and scoring apart; "
+        f"{len(seeds)} seeds. Cells are medians with the range in brackets; "
+        "a dash is what was not reached in half of the runs.\n\n"
+        f"Where each ends with the least median loss:\n\n{winners(recorded)}"
+    )
+    return "\n\n".join([intro, *(f"## {title}\n\n{body}" for title, body in parts.items())]) + "\n"
+
+
+def _row(words: Sequence[str]) -> str:
+    return f"| {' | '.join(words)} |"
+
+
+def _cell(numbers: Sequence[float], digits: int, best: bool) -> str:
+    median = _number(statistics.median(numbers), digits)
+    median = f"**{median}**" if best else median
+    low, high = (_number(end, digits) for end in (min(numbers), max(numbers)))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def _number(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"

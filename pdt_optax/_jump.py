@@ -1,0 +1,59 @@
+"""What all ways of jumping have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pdt_optax import _checks
+from pdt_optax._core import Core
+from pdt_optax._event import Event, Landing
+from pdt_optax._ring import Ring, as_history
+from pdt_optax._streaming import Streaming
+
+
+class Jump:
+    """Decides where weights land at the end of a snapshot period.
+
+    Attributes:
+      history: snapshots kept, or a :class:`pdt_optax.Streaming`.
+      start: the first jump may come at the end of this period, counted from 1.
+      interval: least number of periods without a jump between two.
+      damping: the first of the damping that its landings hand on.
+      scope: leaves that share coefficients, if nothing else is asked for.
+    """
+
+    history: int | Streaming
+    start: int
+    interval: int
+    damping: float = 0.0
+    scope: str = "global"
+
+    @property
+    def kind(self) -> Ring | Streaming:
+        """The history."""
+        return as_history(self.history)
+
+    def check_passed(self, given: Mapping[str, Any]) -> None:
+        """Raises ValueError unless the extra arguments of ``update`` are there that it needs."""
+
+    def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What `land` takes, of the extra arguments of ``update``."""
+        del core, updates, given
+        return {}
+
+    def land(self, event: Event, **functions: Any) -> Landing:
+        """Where the weights land."""
+        raise NotImplementedError
+
+
+def check_jump(jump: Any) -> None:
+    """Raises ValueError unless it is a way of jumping."""
+    if not isinstance(jump, Jump):
+        raise ValueError(
+            "`jump` must be a way of jumping, such as pdt_optax.Extrapolate() or "
+            f"pdt_optax.Verify(); got {jump!r}."
+        )
+
+
+def check_passed(name: str, given: Mapping[str, Any], example: str) -> None:
+    """Raises ValueError if an extra argument of ``update`` is missing."""
+    _checks.check_passed(name, given.get(name), f"params, {name}={example}")

@@ -1,0 +1,271 @@
+"""Solved jumps: to the least loss in the span of the last increments."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from pdt_optax import _checks, _sums
+from pdt_optax._core import Core
+from pdt_optax._event import Event, Landing
+from pdt_optax._jump import Jump
+from pdt_optax._leaves import compute_dtype, is_float
+from pdt_optax._ring import Ring
+
+_MOST_DAMPING = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Solve(Jump):
+    r"""Jumps to the least loss in the span of the last increments, as a quadratic model has it.
+
+    For a train loss that is the objective and nearly free of noise: physics-informed networks,
+    neural fields, surrogates, neural ODEs, variational circuits. With :math:`B` the last
+    increments of the weights and the optimizer's own move, and residuals :math:`r` whose sum of
+    squares is the loss, it linearises :math:`r(w_{opt} + B a)` at :math:`a = 0` and takes the
+    Levenberg-Marquardt step
+
+    .. math::
+      a = -(J^\top J + \lambda \operatorname{diag}(J^\top J))^{-1} J^\top r,
+      \qquad J = \partial r / \partial a,
+
+    which is made only if the loss there is finite and lower than where the optimizer arrives.
+    :math:`\lambda` falls to a third where the loss fell by more than three quarters of what
+    the model said, or where that was too little to be seen, and rises four times where it fell
+    by less than a quarter.
+
+    The extra argument ``residual_fn`` of ``update`` is a function from parameters to a pytree of
+    residuals. A factor of the loss changes nothing, so their mean square is as good. If only
+    ``value_fn`` is given, from parameters to a scalar, the model is that of the gradient and
+    the Hessian in the span, with the absolute values of its eigenvalues (saddle-free Newton):
+    an event then costs two to three times as much. New collocation points, or another
+    mini-batch, at each event are fine: what is compared is the loss of one function.
+
+    An event linearises the residuals once and pushes each of the ``history`` directions forward,
+    which costs a bit more than two evaluations for each. One row of :math:`J` a direction is
+    held, ``history`` times as many numbers as there are residuals; with ``scope='leaf'``
+    there are ``history`` directions for each leaf.
+
+    Attributes:
+      history: the span: ``history - 1`` increments between snapshots, and the optimizer's move.
+      damping: the first :math:`\lambda`.
+      chunk: directions that are pushed forward at a time. Each takes the memory of an
+        evaluation's activations and of the parameters.
+      start: the first jump may come at the end of this period, counted from 1.
+      interval: least number of periods without a jump between two.
+
+    Raises:
+      ValueError: for an argument out of range.
+
+    Examples:
+      >>> import functools, jax, jax.numpy as jnp, optax
+      >>> import pdt_optax
+      >>> def residuals(params):
+      ...   return jnp.array([1., 10.]) * params - 1, params[0] * params[1]
+      >>> def loss(params):
+      ...   return sum(jnp.sum(r**2) for r in residuals(params))
+      >>> tx = optax.chain(optax.adam(0.01), pdt_optax.pdt(5, pdt_optax.Solve(history=4)))
+      >>> params = jnp.array([2., 2.])
+      >>> state = tx.init(params)
+      >>> @functools.partial(jax.jit, donate_argnums=(0, 1))
+      ... def step(params, state):
+      ...   updates, state = tx.update(
+      ...       jax.grad(loss)(params), state, params, residual_fn=residuals
+      ...   )
+      ...   return optax.apply_updates(params, updates), state
+      >>> for _ in range(40):
+      ...   params, state = step(params, state)
+      >>> print(f"{loss(params):.4f}")
+      0.0098
+
+    References:
+      Marquardt, `An algorithm for least-squares estimation of nonlinear parameters
+      <https://doi.org/10.1137/0111030>`_, 1963
+
+      Dauphin et al., `Identifying and attacking the saddle point problem in high-dimensional
+      non-convex optimization <https://arxiv.org/abs/1406.2572>`_, NeurIPS 2014
+    """
+
+    history: int = 16
+    damping: float = 1e-3
+    chunk: int = 16
+    start: int = 1
+    interval: int = 0
+
+    def __post_init__(self):
+        _checks.set_int(self, "history", 2)
+        _checks.set_int(self, "chunk", 1)
+        _checks.set_int(self, "start", 1)
+        _checks.set_int(self, "interval", 0)
+        if not _checks.is_number(self.damping) or not 0 < self.damping <= _MOST_DAMPING:
+            raise ValueError(f"`damping` must be in (0, {_MOST_DAMPING:g}], got {self.damping!r}.")
+
+    @property
+    def kind(self) -> Ring:
+        """The history; places of increments that are not yet there hold zeros."""
+        return Ring(self.history, least_snapshots=1, predicts=False)
+
+    def check_passed(self, given: Mapping[str, Any]) -> None:
+        """Raises ValueError without residuals and without a loss."""
+        if given.get("residual_fn") is None and given.get("value_fn") is None:
+            raise ValueError(
+                "`residual_fn` or `value_fn` must be passed to `update`: tx.update(grads, state, "
+                "params, residual_fn=lambda params: residuals(params)); got neither."
+            )
+
+    def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The residuals, or else the loss, of updates."""
+        residual_fn = given.get("residual_fn")
+        if residual_fn is None:
+            dtype = compute_dtype(*core.leaves)
+            return {"value_fn": core.value_fn(given["value_fn"], updates, dtype)}
+        return {"residual_fn": lambda leaves: residual_fn(core.params_after(leaves, updates))}
+
+    def land(
+        self,
+        event: Event,
+        residual_fn: Callable[[list[jax.Array]], Any] | None = None,
+        value_fn: Callable[[list[jax.Array]], jax.Array] | None = None,
+    ) -> Landing:
+        """The step of the quadratic model, if it lowers the loss.
+
+        Args:
+          event: the event.
+          residual_fn: from updates of the leaves to residuals.
+          value_fn: from updates of the leaves to a loss; used if there are no residuals.
+        """
+        dtype, shape = compute_dtype(*event.moves), (event.num_groups, self.history)
+
+        def moved(amplitudes: jax.Array) -> list[jax.Array]:
+            return event.along(amplitudes.reshape(shape))
+
+        start = jnp.zeros(shape[0] * shape[1], dtype)
+        if value_fn is not None:
+            model, loss_fn = _newton(lambda a: value_fn(moved(a)), start, self.chunk)
+        elif residual_fn is not None:
+            model, loss_fn = _gauss_newton(
+                lambda a: _real(residual_fn(moved(a)), dtype), start, self.chunk, event
+            )
+        else:
+            raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
+        damping = event.damping.astype(dtype)
+        step = model.step(damping)
+        landing, found = moved(step), loss_fn(step)
+        is_lower = jnp.isfinite(found) & (found < model.loss)
+        updates = [
+            jnp.where(is_lower, new, own) for new, own in zip(landing, event.proposed, strict=True)
+        ]
+        sizes = _sums.leaf_sizes(event.layout, event.weights, event.axis_name)
+        gain, rounding = model.gain(step), 10 * jnp.finfo(dtype).eps * jnp.abs(model.loss)
+        ratio = (model.loss - found) / jnp.where(gain > 0, gain, jnp.inf)
+        return Landing(
+            updates=updates,
+            accepted=jnp.where(is_lower, jnp.asarray(sizes, jnp.float32), 0),
+            operators=jnp.zeros((event.num_groups, 0, 0), dtype),
+            error=jnp.abs(1 - ratio).astype(jnp.float32),
+            candidate=is_lower.astype(jnp.int32) - 1,
+            calls=2,
+            damping=_next_damping(damping, jnp.where(is_lower, ratio, 0), gain <= rounding),
+        )
+
+
+class _Model(NamedTuple):
+    """A quadratic model of the loss in ``n`` amplitudes.
+
+    Attributes:
+      loss: where they are zero.
+      gradient: ``(n,)``.
+      curvature: ``(n, n)``.
+    """
+
+    loss: jax.Array
+    gradient: jax.Array
+    curvature: jax.Array
+
+    def step(self, damping: jax.Array) -> jax.Array:
+        """The damped Newton step with the eigenvalues' absolute values.
+
+        Of a direction that changes nothing it is zero.
+        """
+        diagonal = jnp.abs(jnp.diagonal(self.curvature))
+        scale = jnp.where(diagonal > jnp.finfo(diagonal).tiny, jax.lax.rsqrt(diagonal), 0)
+        values, vectors = jnp.linalg.eigh(self.curvature * scale[:, None] * scale[None])
+        product = functools.partial(jnp.matmul, precision="highest")
+        along = product(scale * self.gradient, vectors) / (jnp.abs(values) + damping)
+        return -scale * product(vectors, along)
+
+    def gain(self, step: jax.Array) -> jax.Array:
+        """By how much the loss is to fall."""
+        product = functools.partial(jnp.matmul, precision="highest")
+        return -product(step, self.gradient + product(self.curvature, step) / 2)
+
+
+def _gauss_newton(
+    residual_fn: Callable[[jax.Array], Any], start: jax.Array, chunk: int, event: Event
+) -> tuple[_Model, Callable[[jax.Array], jax.Array]]:
+    """The model of the sum of squared residuals that are linear, and that sum."""
+
+    def total(sums: list[jax.Array], residuals: list[jax.Array]) -> jax.Array:
+        sums_here = functools.reduce(jnp.add, sums)
+        return _sums.over_copies(sums_here, residuals, event.params, event.axis_name)
+
+    def loss_fn(amplitudes: jax.Array) -> jax.Array:
+        residuals = residual_fn(amplitudes)
+        return total([jnp.sum(r**2) for r in residuals], residuals)
+
+    residuals, push = jax.linearize(residual_fn, start)
+    rows = _jacobian(push, start, chunk)
+    both = [jnp.concatenate([row, r[None]]) for row, r in zip(rows, residuals, strict=True)]
+    sums = total(list(map(_products, both)), residuals)
+    loss = total([jnp.sum(r**2) for r in residuals], residuals)
+    return _Model(loss, 2 * sums[:-1, -1], 2 * sums[:-1, :-1]), loss_fn
+
+
+def _products(rows: jax.Array) -> jax.Array:
+    """Inner products of the entries of the first axis."""
+    axes, aval = tuple(range(1, rows.ndim)), jax.typeof(rows)
+    is_explicit = any(part is not None for part in aval.sharding.spec)
+    whole = NamedSharding(aval.sharding.mesh, PartitionSpec()) if is_explicit else None
+    dims = ((axes, axes), ((), ()))
+    return jax.lax.dot_general(rows, rows, dims, precision="highest", out_sharding=whole)
+
+
+def _newton(
+    value_fn: Callable[[jax.Array], jax.Array], start: jax.Array, chunk: int
+) -> tuple[_Model, Callable[[jax.Array], jax.Array]]:
+    """The model of gradient and Hessian, and the loss."""
+    (loss, gradient), push = jax.linearize(jax.value_and_grad(value_fn), start)
+    return _Model(loss, gradient, _jacobian(lambda a: push(a)[1], start, chunk)), value_fn
+
+
+def _jacobian(push: Callable[[jax.Array], Any], start: jax.Array, chunk: int) -> Any:
+    """What a linear function makes of each direction, `chunk` at a time, along a new first axis."""
+    size = len(start)
+    chunk = min(chunk, size)
+    directions = jnp.eye(size + -size % chunk, size, dtype=start.dtype)
+    pushed = jax.lax.map(jax.vmap(push), directions.reshape(-1, chunk, size))
+    return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:])[:size], pushed)
+
+
+def _real(residuals: Any, dtype: Any) -> list[jax.Array]:
+    """The leaves of a tree of residuals, in compute precision."""
+    leaves = list(map(jnp.asarray, jax.tree.leaves(residuals)))
+    kinds = sorted({str(leaf.dtype) for leaf in leaves if not is_float(leaf)})
+    if kinds or not leaves:
+        raise ValueError(
+            "`residual_fn` must return a pytree of real floating-point arrays, got "
+            f"{' and '.join(kinds) or 'an empty one'}."
+        )
+    return [leaf.astype(jnp.promote_types(leaf.dtype, dtype)) for leaf in leaves]
+
+
+def _next_damping(damping: jax.Array, ratio: jax.Array, is_tiny: jax.Array) -> jax.Array:
+    """More after a step that was too long; less after a good one, and one that is too short."""
+    is_good = (ratio > 0.75) | is_tiny
+    factor = jnp.where(is_good, 1 / 3, jnp.where(ratio >= 0.25, 1.0, 4.0))
+    least = 10 * float(jnp.finfo(damping.dtype).eps)
+    return jnp.clip(damping * factor.astype(damping.dtype), least, _MOST_DAMPING)

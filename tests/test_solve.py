@@ -1,0 +1,451 @@
+"""Solved jumps against least squares in NumPy, and what they must never do."""
+
+import functools
+
+import chex
+import jax
+from jax.flatten_util import ravel_pytree
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+import pytest
+
+import pdt_optax
+from pdt_optax import _layout
+
+EVERY, HISTORY = 2, 3
+DAMPING = 2.0**-10
+RNG = np.random.default_rng(0)
+MATRIX, TARGETS = RNG.normal(size=(12, 7)), RNG.normal(size=12)
+START = RNG.normal(size=7)
+SCOPES = {"global": np.zeros(7, int), "leaf": np.repeat([0, 1], [3, 4])}
+
+
+def tree(flat):
+    return {"a": flat[:3], "b": flat[3:].reshape(2, 2)}
+
+
+def flat(params):
+    return jnp.concatenate([params["a"], params["b"].ravel()])
+
+
+def residuals(params):
+    """As a tree, of which the leaves differ in shape."""
+    found = jnp.tanh(jnp.asarray(MATRIX) @ flat(params)) - jnp.asarray(TARGETS)
+    return {"inner": found[:8].reshape(4, 2), "edge": found[8:]}
+
+
+def loss(params):
+    return sum(jnp.sum(r**2) for r in jax.tree.leaves(residuals(params)))
+
+
+def make(every=EVERY, jump=None, optimizer=None, **options):
+    jump = jump or pdt_optax.Solve(history=HISTORY, damping=DAMPING)
+    return optax.chain(optimizer or optax.sgd(0.01), pdt_optax.pdt(every, jump, **options))
+
+
+def train(tx, steps, start=START, **extra):
+    """Parameters after each step, and the states."""
+    extra = extra or {"residual_fn": residuals}
+
+    @jax.jit
+    def run(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params), state, params, **extra)
+            params = optax.apply_updates(params, updates)
+            return (params, state), (params, state[-1].report)
+
+        return jax.lax.scan(step, (params, tx.init(params)), length=steps)[1]
+
+    params, reports = run(tree(jnp.asarray(start)))
+    flat_params = np.concatenate([params["a"], params["b"].reshape(steps, -1)], axis=1)
+    return np.asarray(flat_params), jax.device_get(reports)
+
+
+class Oracle:
+    """The same run in NumPy, float64, written from the equations."""
+
+    def __init__(self, groups, value=False):
+        self.weights, self.groups, self.value = START.copy(), groups, value
+        self.snapshots, self.damping = [START.copy()], DAMPING
+
+    def residuals(self, weights):
+        return np.tanh(MATRIX @ weights) - TARGETS
+
+    def jacobian(self, weights):
+        return (1 - np.tanh(MATRIX @ weights) ** 2)[:, None] * MATRIX
+
+    def gradient(self, weights):
+        return 2 * self.jacobian(weights).T @ self.residuals(weights)
+
+    def hessian(self, weights):
+        slope = 1 - np.tanh(MATRIX @ weights) ** 2
+        second = -2 * np.tanh(MATRIX @ weights) * slope * self.residuals(weights)
+        return 2 * (self.jacobian(weights).T @ self.jacobian(weights)) + 2 * (
+            MATRIX.T @ (second[:, None] * MATRIX)
+        )
+
+    def step(self):
+        for _ in range(EVERY):
+            self.weights = self.weights - 0.01 * self.gradient(self.weights)
+        span = np.diff([*self.snapshots[-HISTORY:], self.weights], axis=0).T
+        member = self.groups[:, None] == np.unique(self.groups)[None]
+        basis = (span[:, None] * member[:, :, None]).reshape(len(span), -1)
+        step, expected = (self.newton if self.value else self.least_squares)(basis)
+        landing = self.weights + basis @ step
+        gain = self.loss(self.weights) - self.loss(landing)
+        ratio = gain / expected if gain > 0 else 0.0
+        self.damping *= 1 / 3 if ratio > 0.75 else 1 if ratio >= 0.25 else 4
+        self.weights = landing if gain > 0 else self.weights
+        self.snapshots.append(self.weights)
+        return self.weights
+
+    def loss(self, weights):
+        return np.sum(self.residuals(weights) ** 2)
+
+    def least_squares(self, basis):
+        jacobian, residuals = self.jacobian(self.weights) @ basis, self.residuals(self.weights)
+        scale = np.sqrt((jacobian**2).sum(axis=0))
+        rows = np.concatenate([jacobian, np.sqrt(self.damping) * np.diag(scale)])
+        right = np.concatenate([-residuals, np.zeros(len(scale))])
+        step = np.linalg.lstsq(rows, right, rcond=None)[0]
+        return step, np.sum(residuals**2) - np.sum((residuals + jacobian @ step) ** 2)
+
+    def newton(self, basis):
+        gradient = basis.T @ self.gradient(self.weights)
+        hessian = basis.T @ self.hessian(self.weights) @ basis
+        scale = 1 / np.sqrt(np.abs(np.diag(hessian)))
+        values, vectors = np.linalg.eig(hessian * scale * scale[:, None])
+        inverse = vectors @ np.diag(1 / (np.abs(values) + self.damping)) @ np.linalg.inv(vectors)
+        step = -scale * (inverse @ (scale * gradient))
+        return step, -step @ gradient - step @ hessian @ step / 2
+
+
+@pytest.mark.parametrize("largest_small", [2**12, 3])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_an_event_is_damped_least_squares(monkeypatch, scope, largest_small):
+    """Of leaves that lie end to end, and the larger one by itself."""
+    monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
+    with jax.enable_x64():
+        found, reports = train(make(scope=scope), 12)
+    oracle = Oracle(SCOPES[scope])
+    for event in range(1, 7):
+        np.testing.assert_allclose(found[EVERY * event - 1], oracle.step(), rtol=0, atol=1e-8)
+        assert reports.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
+        oracle.damping = float(reports.damping[EVERY * event - 1])  # Which is float32.
+    assert (reports.jump_candidate[1::2] == 0).sum() >= 4
+
+
+def test_an_event_of_a_value_is_a_saddle_free_newton_step():
+    with jax.enable_x64():
+        found, reports = train(make(), 12, value_fn=loss)
+    oracle = Oracle(SCOPES["global"], value=True)
+    for event in range(1, 7):
+        np.testing.assert_allclose(found[EVERY * event - 1], oracle.step(), rtol=0, atol=1e-7)
+        assert reports.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
+        oracle.damping = float(reports.damping[EVERY * event - 1])  # Which is float32.
+
+
+def test_a_quadratic_loss_is_least_in_the_span_after_one_jump():
+    linear = lambda params: jnp.asarray(MATRIX) @ flat(params) - jnp.asarray(TARGETS)  # noqa: E731
+
+    with jax.enable_x64():
+        tx = make(3, pdt_optax.Solve(history=HISTORY, damping=1e-12, start=3))
+        params, state = tree(jnp.asarray(START)), None
+        state = tx.init(params)
+        snapshots = [START]
+        for step in range(9):
+            grads = jax.grad(lambda params: jnp.sum(linear(params) ** 2))(params)
+            arrived = np.asarray(flat(params)) - 0.01 * np.asarray(flat(grads))
+            updates, state = jax.jit(functools.partial(tx.update, residual_fn=linear))(
+                grads, state, params
+            )
+            params = optax.apply_updates(params, updates)
+            if step % 3 == 2:
+                snapshots.append(np.asarray(flat(params)))
+    basis = np.diff([*snapshots[-4:-1], arrived], axis=0).T
+    best = np.linalg.lstsq(MATRIX @ basis, TARGETS - MATRIX @ arrived, rcond=None)[0]
+    np.testing.assert_allclose(snapshots[-1], arrived + basis @ best, rtol=0, atol=1e-6)
+    assert np.abs(basis @ best).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "residual_fn",
+    [
+        lambda _: jnp.ones(3),
+        lambda params: flat(params) * jnp.nan,
+        lambda params: jnp.where(jnp.arange(7) == 2, jnp.inf, flat(params)),
+        lambda params: -jnp.log(flat(params) - flat(tree(jnp.asarray(START)))),
+    ],
+    ids=["constant", "nan", "inf", "not finite where it is compared"],
+)
+@pytest.mark.parametrize("gives_value", [False, True])
+def test_useless_residuals_move_no_weight(residual_fn, gives_value):
+    if gives_value:
+        extra = {"value_fn": lambda params: jnp.sum(residual_fn(params) ** 2)}
+    else:
+        extra = {"residual_fn": residual_fn}
+    found, reports = train(make(), 8, start=START.astype(np.float32), **extra)
+    expected, _ = train(make(99), 8)
+    np.testing.assert_array_equal(found, expected)
+    assert (reports.mask_ratio == 0).all()
+    assert np.isfinite(reports.damping).all()
+
+
+def test_what_is_not_finite_in_the_history_stays_there():
+    """A direction that is no number moves neither its coordinate nor another."""
+    tx = make(1)
+    params = tree(jnp.asarray(START, jnp.float32))
+    state = tx.init(params)
+    history = state[-1].history
+    ring = history.rows.ring.at[:, 0, 1].set(jnp.nan)
+    history = history._replace(rows=history.rows._replace(ring=ring))
+    state = (*state[:-1], state[-1]._replace(history=history))
+    updates, state = jax.jit(functools.partial(tx.update, residual_fn=residuals))(
+        jax.grad(loss)(params), state, params
+    )
+    chex.assert_tree_all_finite(updates)
+    assert updates["a"][1] == -0.01 * jax.grad(loss)(params)["a"][1]
+    assert pdt_optax.metrics(state).jump_candidate == 0
+
+
+@pytest.mark.parametrize("gives_value", [False, True])
+def test_loss_is_never_above_the_optimizers_own(gives_value):
+    """On what is scored: here another mini-batch at each step, and steps that are too long."""
+
+    def scored(params, rows):
+        outputs = jnp.tanh(jnp.asarray(MATRIX, jnp.float32)[rows] @ flat(params))
+        return outputs - jnp.sin(rows)
+
+    def value(params, rows):
+        return jnp.sum(scored(params, rows) ** 2)
+
+    own, jumps = optax.sgd(0.003), make(1, optimizer=optax.sgd(0.003))
+
+    def step(carry, rows):
+        params, state = carry
+        grads = jax.grad(value)(params, rows)
+        alone = optax.apply_updates(params, own.update(grads, own.init(params))[0])
+        name, fn = ("value_fn", value) if gives_value else ("residual_fn", scored)
+        updates, state = jumps.update(
+            grads, state, params, **{name: lambda params: fn(params, rows)}
+        )
+        params = optax.apply_updates(params, updates)
+        return (params, state), (value(params, rows), value(alone, rows), state[-1].report)
+
+    rows = jnp.asarray(RNG.integers(0, 12, size=(200, 9)))
+    params = tree(jnp.asarray(START, jnp.float32))
+    run = jax.jit(lambda params: jax.lax.scan(step, (params, jumps.init(params)), rows)[1])
+    landed, alone, report = run(params)
+    jumped = report.jump_candidate == 0
+    assert (landed[jumped] < alone[jumped] + 1e-6).all()
+    np.testing.assert_array_equal(landed[~jumped], alone[~jumped])
+    assert 20 < jumped.sum() < 200
+
+
+def test_a_factor_of_the_loss_changes_nothing():
+    found, _ = train(make(), 12)
+    times_eight, _ = train(
+        make(), 12, residual_fn=lambda params: jax.tree.map(lambda r: 8 * r, residuals(params))
+    )
+    np.testing.assert_array_equal(found, times_eight)
+
+
+def test_steps_too_short_to_be_seen_lessen_the_damping():
+    """Otherwise it would stay where nothing is ever accepted."""
+    jump = pdt_optax.Solve(history=HISTORY, damping=1e6)
+    _, reports = train(make(1, jump=jump), 20)
+    assert reports.damping[-1] < 1e3
+    assert (reports.jump_candidate == 0).any()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 100])
+def test_parts_of_the_directions_make_the_same_jump(chunk):
+    with jax.enable_x64():
+        found, _ = train(make(scope="leaf"), 8)
+        jump = pdt_optax.Solve(history=HISTORY, damping=DAMPING, chunk=chunk)
+        in_parts, _ = train(make(jump=jump, scope="leaf"), 8)
+    np.testing.assert_allclose(in_parts, found, rtol=0, atol=1e-9)
+
+
+def test_the_first_jump_needs_no_full_history():
+    _, reports = train(make(jump=pdt_optax.Solve(history=20)), 4)
+    assert reports.mask_ratio[1] == 1
+    _, reports = train(make(jump=pdt_optax.Solve(history=20, start=2)), 4)
+    assert list(reports.mask_ratio) == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_rounded_history_solves_nearly_as_well(dtype):
+    """The span is another, the loss is the same."""
+    steps = 40
+    found, _ = train(make(), steps)
+    rounded, reports = train(make(history_dtype=dtype), steps)
+    alone, _ = train(make(99), steps)
+    losses = [loss(tree(jnp.asarray(weights[-1]))) for weights in (found, rounded, alone)]
+    assert losses[1] < losses[0] + 0.1 * (losses[2] - losses[0])
+    assert (reports.jump_candidate == 0).any()
+
+
+def test_seeds_in_vmap_go_as_each_alone():
+    starts = START + RNG.normal(size=(3, 7)) / 10
+    tx = make()
+
+    @jax.jit
+    @jax.vmap
+    def run(start):
+        params = tree(start)
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params), state, params, residual_fn=residuals)
+            return (optax.apply_updates(params, updates), state), None
+
+        return flat(jax.lax.scan(step, (params, tx.init(params)), length=8)[0][0])
+
+    with jax.enable_x64():
+        together = run(jnp.asarray(starts))
+        alone = [train(tx, 8, start)[0][-1] for start in starts]
+    np.testing.assert_allclose(together, np.array(alone), rtol=0, atol=1e-9)
+
+
+def test_momentum_is_forgotten_where_it_jumped():
+    link = pdt_optax.pdt(EVERY, pdt_optax.Solve(history=HISTORY))
+    tx = pdt_optax.reset_momentum(optax.sgd(0.01, momentum=0.9), link)
+    params = tree(jnp.asarray(START, jnp.float32))
+    state = tx.init(params)
+    update = jax.jit(functools.partial(tx.update, residual_fn=residuals))
+    for _ in range(EVERY):
+        updates, state = update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, updates)
+    assert pdt_optax.metrics(state).mask_ratio == 1
+    (trace,) = [s for s in jax.tree.leaves(state, is_leaf=_is_trace) if _is_trace(s)]
+    assert not ravel_pytree(trace.trace)[0].any()
+
+
+def _is_trace(node):
+    return isinstance(node, optax.TraceState)
+
+
+# Eight devices.
+
+WIDE = {"kernel": (64, 128), "bias": (128,), "out": (128, 2)}
+INPUTS = np.asarray(RNG.normal(size=(64, 64)) / 8, np.float32)
+
+
+def wide_params():
+    keys = jax.random.split(jax.random.key(0), len(WIDE))
+    return {
+        name: jax.random.normal(key, shape) / np.sqrt(shape[0])
+        for (name, shape), key in zip(WIDE.items(), keys, strict=True)
+    }
+
+
+def wide_residuals(params, inputs):
+    hidden = jnp.tanh(inputs @ params["kernel"] + params["bias"][None])
+    return hidden @ params["out"] - jnp.sin(3 * inputs[:, :2])
+
+
+def wide_step(tx, residuals_of, axis=None):
+    def step(params, state, inputs):
+        def total(params):
+            return jnp.sum(residuals_of(params, inputs) ** 2) / 128
+
+        grads = jax.grad(total)(params)
+        grads = grads if axis is None else jax.lax.psum(grads, axis)
+        updates, state = tx.update(
+            grads, state, params, residual_fn=lambda params: residuals_of(params, inputs)
+        )
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+@functools.cache
+def wide_alone():
+    tx = make(2, pdt_optax.Solve(history=4))
+    params = wide_params()
+    state = tx.init(params)
+    for _ in range(8):
+        params, state = jax.jit(wide_step(tx, wide_residuals))(params, state, INPUTS)
+    return jax.device_get(params), pdt_optax.metrics(state)
+
+
+@pytest.mark.parametrize("mode", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("spec", [P(), P("x")], ids=["data", "fsdp"])
+def test_on_eight_devices_as_on_one(mode, spec):
+    """The examples are divided, the small systems are the same everywhere."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(mode,))
+    tx = make(2, pdt_optax.Solve(history=4))
+    params = wide_params()
+    specs = {"kernel": spec, "bias": P(), "out": P()}
+    params = jax.device_put(params, {n: NamedSharding(mesh, s) for n, s in specs.items()})
+
+    def gathered(params, inputs):
+        if mode == AxisType.Explicit:
+            params = jax.tree.map(lambda p: jax.sharding.reshard(p, P()), params)
+        return wide_residuals(params, inputs)
+
+    with jax.set_mesh(mesh):
+        inputs = jax.device_put(INPUTS, NamedSharding(mesh, P("x")))
+        state = jax.jit(tx.init, out_shardings=pdt_optax.state.state_shardings(tx, params))(params)
+        step = jax.jit(wide_step(tx, gathered))
+        for _ in range(8):
+            params, state = step(params, state, inputs)
+    expected, metrics = wide_alone()
+    chex.assert_trees_all_close(jax.device_get(params), expected, rtol=0, atol=2e-4)
+    found = pdt_optax.metrics(state)
+    assert found.predictions == metrics.predictions == 4
+    assert found.mask_ratio == metrics.mask_ratio == 1
+
+
+def test_under_shard_map_the_residuals_of_all_devices_count():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    tx = make(2, pdt_optax.Solve(history=4))
+    params = wide_params()
+    step = jax.shard_map(
+        wide_step(tx, wide_residuals),  # Gradients of what is whole are summed by themselves.
+        mesh=mesh,
+        in_specs=(P(), P(), P("x")),
+        out_specs=(P(), P()),
+    )
+    state = tx.init(params)
+    for _ in range(8):
+        params, state = jax.jit(step)(params, state, INPUTS)
+    expected, _ = wide_alone()
+    chex.assert_trees_all_close(jax.device_get(params), expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("make_jump", "message"),
+    [
+        (lambda: pdt_optax.Solve(history=1), "`history` must be an int of at least 2, got 1"),
+        (lambda: pdt_optax.Solve(chunk=0), "`chunk` must be an int of at least 1, got 0"),
+        (lambda: pdt_optax.Solve(start=0), "`start` must be an int of at least 1, got 0"),
+        (lambda: pdt_optax.Solve(interval=-1), "`interval` must be an int of at least 0, got -1"),
+        (lambda: pdt_optax.Solve(damping=0), r"`damping` must be in \(0, 1e\+06\], got 0"),
+        (lambda: pdt_optax.Solve(damping="x"), r"`damping` must be in \(0, 1e\+06\], got 'x'"),
+        (lambda: pdt_optax.pdt(1, pdt_optax.Solve), "`jump` must be a way of jumping"),
+    ],
+)
+def test_bad_arguments(make_jump, message):
+    with pytest.raises(ValueError, match=message):
+        make_jump()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({}, "`residual_fn` or `value_fn` must be passed to `update`"),
+        ({"residual_fn": lambda _: {}}, "`residual_fn` must return .* got an empty one"),
+        ({"residual_fn": lambda _: jnp.arange(3)}, "`residual_fn` must return .* got int32"),
+        ({"value_fn": lambda _: jnp.ones(2)}, "`value_fn` must be a scalar"),
+    ],
+)
+def test_bad_extra_arguments(extra, message):
+    tx, params = make(), {"a": jnp.ones(3)}
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, **extra), params)
