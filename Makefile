@@ -9,12 +9,10 @@ help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 demo: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minutes
-	$(BIN)/python -m experiments.train --model=fcn --dataset=mnist5k --optimizer=sgd \
-	  --learning_rate=0.01 --batch_size=256 --epochs=60 \
-	  --baseline --pdt --pdt_criteria=paper,bounded,reference --run_dir=runs/demo
+	$(BIN)/python -m experiments.train --config=experiments/configs/fcn.py --run_dir=runs/demo
 
 toy: $(VENV)/experiments  ## The paper's six-variable example
-	$(BIN)/python -m experiments.toy --out=runs/toy
+	$(BIN)/python -m experiments.toy
 
 tpu:  ## Compile whole train steps for TPU slices, without a TPU
 	$(MAKE) VENV=.venv-tpu .venv-tpu/tpu
@@ -27,10 +25,10 @@ test-all: lint  ## What `test` does, and whole programs, studies, published size
 	$(BIN)/python -m pytest -m ""
 
 bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
-	$(BIN)/python -m experiments.bench
-	$(BIN)/python -m experiments.bench_compiling
-	$(BIN)/python -m experiments.bench_accuracy
-	$(BIN)/python -m experiments.bench_ire
+	$(BIN)/python -m experiments.benchmarks.events
+	$(BIN)/python -m experiments.benchmarks.compiling
+	$(BIN)/python -m experiments.benchmarks.accuracy
+	$(BIN)/python -m experiments.ire.bench
 
 fuzz: $(VENV)/test  ## Thousands of hostile histories; prints how many
 	PDT_FUZZ=1 $(BIN)/python -m pytest -n0 -s tests/test_fuzz.py

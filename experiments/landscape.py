@@ -5,13 +5,12 @@ plane is that of the first two principal components of all of them (Li et al., 2
 https://arxiv.org/abs/1712.09913); the loss on it is that of some training images.
 
 Example:
-  python -m experiments.landscape --landscape_dir=runs/landscape
+  python -m experiments.landscape --run_dir=runs/landscape
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from absl import flags
 import jax
 from jax.flatten_util import ravel_pytree
 import jax.numpy as jnp
@@ -22,18 +21,26 @@ import numpy as np
 import optax
 from sklearn.decomposition import PCA
 
-from experiments import cli, training, workloads
+from experiments import cli
 from experiments.data import mnist5k
 from experiments.models import MODELS
-from experiments.pictures import COLORS, STYLE
-from experiments.workloads import Workload
+from experiments.reports.figures import COLORS, STYLE
+from experiments.runs import workloads
+from experiments.runs.step import TrainState, train_step
+from experiments.runs.workloads import Workload
+from experiments.settings import Config, setting
 import pdt_optax
 
-_DIR = flags.DEFINE_string("landscape_dir", "runs/landscape", "Folder of the picture.")
-_EPOCHS = flags.DEFINE_integer("landscape_epochs", 60, "Epochs of each run.", lower_bound=6)
-_SEED = flags.DEFINE_integer("landscape_seed", 0, "Seed of network and batches.")
-_RATE = flags.DEFINE_float("landscape_learning_rate", 0.01, "Learning rate of SGD.")
 _BATCH, _SCORED, _SHOWN, _POINTS, _MARGIN = 256, 512, 1000, 31, 0.15
+
+
+class Settings(Config):
+    """What is trained, and where the picture goes."""
+
+    run_dir: str = setting("runs/landscape", "Folder of the picture.")
+    epochs: int = setting(60, "Epochs of each run.", least=6)
+    seed: int = setting(0, "Of network and batches.", least=0)
+    learning_rate: float = setting(0.01, "Of SGD.", above=0)
 
 
 class Plane(NamedTuple):
@@ -52,22 +59,22 @@ class Plane(NamedTuple):
     losses: np.ndarray
 
 
-def main() -> None:
+def main(config: Settings) -> None:
     """Runs the program."""
-    out = cli.folder(_DIR)
+    out = cli.folder(config.run_dir)
     workload = workloads.create(MODELS["fcn"], mnist5k.load())
     every = workload.dataset.steps_per_epoch(_BATCH)
-    sgd = optax.sgd(_RATE.value)
+    sgd = optax.sgd(config.learning_rate)
     verified = pdt_optax.pdt(every, pdt_optax.Verify())
     runs = {
-        name: trajectory(workload, optimizer, _SEED.value, _EPOCHS.value)
+        name: trajectory(workload, optimizer, config.seed, config.epochs)
         for name, optimizer in {
             "base": sgd,
             "paper": optax.chain(sgd, pdt_optax.pdt(every)),
             "verified": optax.chain(sgd, verified),
         }.items()
     }
-    found = plane(workload, runs, _SEED.value)
+    found = plane(workload, runs, config.seed)
     draw(found).savefig(out / "landscape.png", dpi=150)
     print(out / "landscape.png")
 
@@ -77,8 +84,8 @@ def trajectory(
 ) -> np.ndarray:
     """Trains, and returns the weights before training and after each epoch, ``(epochs + 1, N)``."""
     params, model_state = workload.init(seed)
-    state = training.TrainState(params, model_state, optimizer.init(params))
-    step = jax.jit(training.train_step(workload, optimizer), donate_argnums=0)
+    state = TrainState(params, model_state, optimizer.init(params))
+    step = jax.jit(train_step(workload.loss, optimizer, workload.score), donate_argnums=0)
     scored = next(workload.dataset.epoch_batches(seed, 0, _SCORED))
     weights = [np.asarray(ravel_pytree(params)[0])]
     for epoch in range(1, epochs + 1):
@@ -148,4 +155,4 @@ def draw(found: Plane) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

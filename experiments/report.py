@@ -1,55 +1,62 @@
 """Makes one HTML page of all studies, or prints the table of one run.
 
-Examples:
-  python -m experiments.report --results=experiments/results --page=report.html
-  python -m experiments.report --run=runs/demo --arms=paper,bounded
+python -m experiments.report --results=experiments/results --page=report.html
+python -m experiments.report --run=runs/demo --arms=paper,bounded
 """
 
 import pathlib
 import sys
 
-from absl import flags
+from experiments import cli
+from experiments.reports import page, summary, tables, tensorboard
+from experiments.runs import records
+from experiments.settings import Config, setting
 
-from experiments import cli, page, summary, tables
-from experiments.studies import TITLES
-
-_RESULTS = flags.DEFINE_string(
-    "results", "experiments/results", "Folder of the studies that the page shows."
-)
-_PAGE = flags.DEFINE_string("page", "report.html", "The page, a file without any other.")
-_RUN = flags.DEFINE_string(
-    "run", None, "Folder of a run: instead of the page its table, summary and picture are made."
-)
-_ARMS = flags.DEFINE_list("arms", [], "Arms of the run beside the base; by default all.")
 _FORMATS = {"markdown": tables.markdown, "text": tables.text}
-_FORMAT = flags.DEFINE_enum("format", "text", list(_FORMATS), "How the table of a run is printed.")
 
 
-def main() -> None:
+class Settings(Config):
+    """What is shown."""
+
+    results: str = setting("experiments/results", "Folder of the studies that the page shows.")
+    page: str = setting("report.html", "The page, a file without any other.")
+    run: str | None = setting(
+        None, "Folder of a run: instead of the page its table, summary and picture are made."
+    )
+    arms: tuple[str, ...] = setting((), "Arms of the run beside the base; by default all.")
+    tensorboard: bool = setting(False, "Also write the run's epochs as TensorBoard events.")
+    format: str = setting("text", "How the table of a run is printed.", of=_FORMATS)
+
+
+def main(config: Settings) -> None:
     """Runs the program."""
-    if _RUN.value is None:
-        _write_page(pathlib.Path(_RESULTS.value), pathlib.Path(_PAGE.value))
+    if config.run is None:
+        _write_page(pathlib.Path(config.results), pathlib.Path(config.page))
         return
-    run_dir = pathlib.Path(_RUN.value)
+    run_dir = pathlib.Path(config.run)
     try:
-        scores = summary.write(run_dir, _ARMS.value)
+        scores = summary.write(run_dir, config.arms)
+        if config.tensorboard:
+            print(tensorboard.write(run_dir, records.read(run_dir)), file=sys.stderr)
+    except ImportError:
+        sys.exit("`tensorboard` needs tensorboardX: pip install 'pdt-optax[tensorboard]'")
     except (OSError, ValueError) as error:
-        sys.exit(f"flag --run: {error}")
-    print(_FORMATS[_FORMAT.value](scores))
+        sys.exit(f"`run`: {error}")
+    print(_FORMATS[config.format](scores))
     print(f"\n{run_dir / summary.PICTURE}\n{run_dir / summary.SUMMARY}", file=sys.stderr)
 
 
 def _write_page(results: pathlib.Path, out: pathlib.Path) -> None:
     try:
-        text = page.write(results, TITLES)
+        text = page.write(results)
     except ValueError as error:
-        sys.exit(f"flag --results: {error}")
+        sys.exit(f"`results`: {error}")
     try:
         out.write_text(text)
     except OSError as error:
-        sys.exit(f"flag --page: {error}")
+        sys.exit(f"`page`: {error}")
     print(out)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

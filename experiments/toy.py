@@ -7,7 +7,7 @@ Counts the steps until f <= 0.1 of
 from (2, 2, 1, 0.5, -0.5, 1.5), prints them, and draws the trajectories and the losses.
 
 Example:
-  python -m experiments.toy --out=runs/toy
+  python -m experiments.toy --run_dir=runs/toy
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,6 @@ import functools
 import textwrap
 from typing import Any, NamedTuple
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
@@ -23,6 +22,7 @@ import numpy as np
 import optax
 
 from experiments import cli
+from experiments.settings import Config, setting
 import pdt_optax
 
 START = (2.0, 2.0, 1.0, 0.5, -0.5, 1.5)
@@ -31,8 +31,6 @@ LEARNING_RATE = 0.01
 MAX_STEPS = 1000
 RATES = np.array([3, 3, 3, 1, 1, 1])
 
-_OUT = flags.DEFINE_string("out", "runs/toy", "Folder of the two figures.")
-
 GRADIENT_DESCENT = optax.sgd(LEARNING_RATE)
 ARMS: Mapping[str, optax.GradientTransformation] = {
     "gradient descent": GRADIENT_DESCENT,
@@ -40,8 +38,7 @@ ARMS: Mapping[str, optax.GradientTransformation] = {
         GRADIENT_DESCENT, optax.stateless_with_tree_map(lambda u, _: u * RATES)
     ),
     "PDT bounded, history 4, interval 0": optax.chain(
-        GRADIENT_DESCENT,
-        pdt_optax.pdt(1, pdt_optax.Extrapolate("bounded", history=4, interval=0)),
+        GRADIENT_DESCENT, pdt_optax.pdt(1, pdt_optax.Extrapolate("bounded", history=4, interval=0))
     ),
     "PDT bounded": optax.chain(
         GRADIENT_DESCENT, pdt_optax.pdt(1, pdt_optax.Extrapolate("bounded"))
@@ -56,6 +53,12 @@ LINES: Mapping[str, tuple[str, float]] = {
     "PDT bounded": ("#B03A00", 1.5),
     "PDT paper": ("#0072B2", 1.5),
 }
+
+
+class Settings(Config):
+    """Where the figures go."""
+
+    run_dir: str = setting("runs/toy", "Folder of the two figures.")
 
 
 class Descent(NamedTuple):
@@ -82,6 +85,7 @@ def objective(point: Any) -> Any:
     return squares + jnp.sin(z) - jnp.cos(v) + x * y + y * jnp.sin(z) + u * v * w
 
 
+@functools.cache
 def descend(optimizer: optax.GradientTransformation) -> Descent:
     """Follows an optimizer from the start until the target is reached.
 
@@ -148,9 +152,9 @@ def draw_losses(descents: Mapping[str, Descent]) -> Figure:
     return figure
 
 
-def main() -> None:
+def main(config: Settings) -> None:
     """Runs the program."""
-    out = cli.folder(_OUT)
+    out = cli.folder(config.run_dir)
     descents = {name: descend(optimizer) for name, optimizer in ARMS.items()}
     width = max(map(len, descents))
     for name, descent in descents.items():
@@ -162,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

@@ -15,77 +15,67 @@ Example:
 from collections.abc import Callable
 import dataclasses
 import importlib.metadata
+import itertools
 import os
-import pathlib
 import re
 import sys
 import time
 from typing import Any
 
-from absl import flags
 import jax
 import optax
 
-from experiments import cli, compiled, records, sharded, slices
-from experiments.slices import CASES, IRE, LINKS, NONE, SIZES, Case
+from experiments import cli
+from experiments.benchmarks.tpu import cases, hlo, step
+from experiments.benchmarks.tpu.cases import CASES, IRE, LINKS, NONE, SIZES, Case
+from experiments.settings import Config, setting
 import pdt_optax
 
-_ONLY = flags.DEFINE_multi_enum("only", None, [str(case) for case in CASES], "Cases; all if none.")
-_LINKS = flags.DEFINE_list(
-    "links", list(LINKS), f"What follows AdamW: {', '.join(LINKS)}; for PDT its history_dtype."
-)
-_SCAN = flags.DEFINE_bool("scan", True, "Whether the blocks of a model are stacked.")
-_UPDATE_ONLY = flags.DEFINE_bool(
-    "update_only", False, "Whether only the optimizer's part is compiled, from given gradients."
-)
-_MINUTES = flags.DEFINE_float("minutes", None, "Begin no step after this time.", lower_bound=0)
-_TABLE = flags.DEFINE_bool("table", False, "Only print the table of the records, in Markdown.")
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/tpu", "Folder of the records.")
-flags.register_validator(
-    "links", lambda links: set(links) <= {*LINKS}, f"must be of {', '.join(LINKS)}."
-)
+
+class Settings(Config):
+    """What is compiled, and where the records go."""
+
+    only: tuple[str, ...] = setting((), "Cases; all if none.", of=list(map(str, CASES)))
+    links: tuple[str, ...] = setting(
+        tuple(LINKS), "What follows AdamW; for PDT its history_dtype.", of=LINKS
+    )
+    scan: bool = setting(True, "Whether the blocks of a model are stacked.")
+    update_only: bool = setting(
+        False, "Whether only the optimizer's part is compiled, from given gradients."
+    )
+    minutes: float | None = setting(None, "Begin no step after this time.", least=0)
+    table: bool = setting(False, "Only print the table of the records, in Markdown.")
+    run_dir: str = setting("runs/tpu", "Folder of the records.")
 
 
-def main() -> None:
+def main(config: Settings) -> None:
     """Runs the program."""
-    run_dir = pathlib.Path(_RUN_DIR.value)
-    if not _TABLE.value:
-        _compile_all(run_dir)
-    try:
-        rows = records.read_rows(run_dir)
-    except OSError as error:
-        sys.exit(f"flag --run_dir: {error}")
-    print(slices.table(rows))
+    if not config.table:
+        _compile_all(config)
+    print(cases.table(cli.read_rows(config.run_dir)))
 
 
-def _compile_all(run_dir: pathlib.Path) -> None:
+def _compile_all(config: Settings) -> None:
     _prepare()
     try:
-        records.resume(run_dir, {"libtpu": importlib.metadata.version("libtpu")})
+        version = importlib.metadata.version("libtpu")
     except importlib.metadata.PackageNotFoundError:
         sys.exit("libtpu is not installed: pip install '.[tpu]', or make tpu.")
-    except (OSError, ValueError) as error:
-        sys.exit(f"flag --run_dir: {error}")
-    known = ("model", "slice", "scan", "update_only", "link")
-    done = {tuple(row[name] for name in known) for row in records.read_rows(run_dir)}
+    done = cli.rows(config.run_dir, {"libtpu": version})
     start = time.monotonic()
-    for case in CASES:
-        for link in _LINKS.value:
-            step = (case.model, case.slice, _SCAN.value, _UPDATE_ONLY.value, link)
-            late = _MINUTES.value is not None and time.monotonic() - start > 60 * _MINUTES.value
-            if late or step in done:
-                continue
-            if _ONLY.value and str(case) not in _ONLY.value:
-                continue
-            if link == IRE and case.model != "vit_base16":
-                continue
-            print(f"{case} {LINKS[link]} ...", file=sys.stderr, flush=True)
-            row = compile_case(case, link, scan=_SCAN.value, update_only=_UPDATE_ONLY.value)
-            records.append_row(run_dir, row)
-            if "error" in row:
-                print(row["error"], file=sys.stderr, flush=True)
-            else:
-                print(f"  {' '.join(slices.cells(row, None)[4:8])} ", file=sys.stderr, flush=True)
+    for case, link in itertools.product(CASES, config.links):
+        how = {"scan": config.scan, "update_only": config.update_only}
+        late = config.minutes is not None and time.monotonic() - start > 60 * config.minutes
+        left_out = config.only and str(case) not in config.only
+        if late or left_out or (link == IRE and case.model != "vit_base16"):
+            continue
+        if done.has({"model": case.model, "slice": case.slice, "link": link, **how}):
+            continue
+        print(f"{case} {LINKS[link]} ...", file=sys.stderr, flush=True)
+        row = compile_case(case, link, **how)
+        done.append(row)
+        text = row.get("error") or "  " + " ".join(cases.cells(row, None)[4:8])
+        print(text, file=sys.stderr, flush=True)
 
 
 def _prepare() -> None:
@@ -112,17 +102,17 @@ def compile_case(case: Case, link: str, *, scan: bool, update_only: bool) -> dic
     Returns:
       A row of JSON values; what does not fit or compile has `error` in place of its needs.
     """
-    mesh = sharded.mesh_of_topology(case.slice)
-    step = sharded.vit_step(
+    mesh = step.mesh_of_topology(case.slice)
+    train_step = step.vit_step(
         mesh,
-        _link(link, "leaf" if scan else sharded.layers),
+        _link(link, "leaf" if scan else step.layers),
         size=SIZES[case.model],
         batch_size=case.images * mesh.size,
         remat=case.remat,
         scan=scan,
         update_only=update_only,
     )
-    params = jax.tree.leaves(step.arguments[0])
+    params = jax.tree.leaves(train_step.arguments[0])
     row = {
         **case._asdict(),
         "scan": scan,
@@ -133,15 +123,15 @@ def compile_case(case: Case, link: str, *, scan: bool, update_only: bool) -> dic
     }
     begin = time.monotonic()
     try:
-        program = step.function.lower(*step.arguments).compile()
+        program = train_step.function.lower(*train_step.arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         return {**row, "error": str(error).splitlines()[0]}
     row["compile_seconds"] = round(time.monotonic() - begin, 1)
     foreign = sorted(set(re.findall(r'custom_call_target="([^"]*)"', program.as_text())))
-    return {**row, "custom_calls": foreign, **dataclasses.asdict(compiled.needs(program))}
+    return {**row, "custom_calls": foreign, **dataclasses.asdict(hlo.needs(program))}
 
 
-def _link(name: str, scope: Any) -> Callable[[sharded.Apply], optax.GradientTransformation] | None:
+def _link(name: str, scope: Any) -> Callable[[step.Apply], optax.GradientTransformation] | None:
     if name == NONE:
         return None
     if name == IRE:
@@ -155,4 +145,4 @@ def _link(name: str, scope: Any) -> Callable[[sharded.Apply], optax.GradientTran
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

@@ -1,76 +1,100 @@
 r"""Trains a model with an optimizer, with PDT, or with both side by side, and reports.
 
-Example:
-  python -m experiments.train --model=fcn --dataset=mnist5k --optimizer=sgd --learning_rate=0.01 \
-    --baseline --pdt --pdt_criteria=paper,bounded,reference
+  python -m experiments.train --baseline --pdt --learning_rate=0.01 --pdt_criteria=paper,bounded
+  python -m experiments.train --config=experiments/configs/fcn.py --config.pdt.horizon=10
+  python -m experiments.train --config=experiments/configs/cpu.py:table2/adam
+
+Below is what people change. All settings: experiments/configs/base.py, or --helpfull.
 """
 
 from collections.abc import Iterator, Sequence
+import dataclasses
+import hashlib
+import json
 import pathlib
 import shutil
 import signal
 import sys
 from typing import Any
 
-from absl import flags
-import optax
-
-from experiments import (
-    checkpoints,
-    cli,
-    hosts,
-    ire_flags,
-    loop,
-    pdt_flags,
-    progress,
-    records,
-    run_flags,
-    score,
-    summary,
-    tables,
-    tensorboard,
-    workloads,
-)
-from experiments.controls import CONTROLS
-from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
-from experiments.placement import Placement
-from experiments.run_flags import BATCH_SIZE, EPOCHS, LEARNING_RATE
-from experiments.training import Arm
+from experiments import cli
+from experiments.configs.base import RunConfig
+from experiments.data import DATASETS, ORDERS, ArrayDataset, MissingDataError
+from experiments.models import MODELS
+from experiments.reports import summary, tables
+from experiments.runs import checkpoints, devices, loop, progress, records, workloads
+from experiments.runs.arms import build_arms
+from experiments.runs.training import Arm
+from experiments.settings import Config, changed, setting
 
 CHECKPOINTS = "checkpoints"
 
-for module in (run_flags, pdt_flags, ire_flags):
-    flags.adopt_module_key_flags(module)
+
+class Runtime(Config):
+    """How a run is carried out; what comes out does not depend on it."""
+
+    run_dir: str | None = setting(None, "Folder of records, table and picture.", key=True)
+    checkpoint_minutes: float = setting(
+        10.0,
+        "Time between checkpoints. Ctrl-C and SIGTERM save one as well, and the same command goes "
+        "on.",
+        least=0,
+    )
+    interleave: bool = setting(
+        True,
+        "Train the arms in turn, epoch by epoch, so that what slows the machine slows all of them; "
+        "else one after the other, and one alone is in memory.",
+    )
+    parallelism: str = setting(
+        "one",
+        "one: the default device; data: batches are split over all devices of all processes; fsdp: "
+        "parameters and optimizer state as well.",
+        of=devices.PLACEMENTS,
+    )
+    coordinator: str | None = setting(
+        None,
+        "Of a run of several processes the address:port of the first; auto on TPU pods and under "
+        "Slurm. All see the same run folder.",
+    )
+    num_processes: int | None = setting(None, "How many processes there are.", least=1)
+    process_id: int | None = setting(None, "Which of them this is.", least=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        number, process = self.num_processes, self.process_id
+        if self.coordinator is None and (number is not None or process is not None):
+            raise ValueError("`coordinator` must be given with `num_processes` and `process_id`.")
+        if self.coordinator not in (None, devices.AUTO) and None in (number, process):
+            raise ValueError("`coordinator` needs `num_processes` and `process_id`.")
+        if self.coordinator is not None and self.parallelism == "one":
+            raise ValueError("`coordinator` needs `parallelism` data or fsdp.")
+        if number is not None and process is not None and process >= number:
+            raise ValueError(f"`process_id` must be below `num_processes`, got {process}.")
 
 
-def main() -> None:
+def main(config: RunConfig, runtime: Runtime) -> None:
     """Runs the program."""
-    _check_flags()
-    run_flags.join()
-    placement = run_flags.placement()
-    workload = run_flags.workload()
-    arms = _arms(workload)
-    run_dir = pathlib.Path(run_flags.RUN_DIR.value or pathlib.Path("runs", _default_name()))
-    is_first = hosts.is_first()
-    logger = None
     try:
-        if is_first:
-            records.resume(run_dir, _configuration())
-            logger = tensorboard.Logger(run_dir) if run_flags.TENSORBOARD.value else None
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"flag --run_dir: {error}")
-    hosts.wait("the run folder")
-
+        devices.join(runtime.coordinator, runtime.num_processes, runtime.process_id)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"`coordinator` {runtime.coordinator}: {error}")
+    try:
+        placement = _placement(config, runtime)
+        workload = workload_of(config)
+        arms = build_arms(config, workload)
+    except ValueError as error:
+        sys.exit(str(error))
+    run_dir = pathlib.Path(runtime.run_dir or pathlib.Path("runs", default_name(config)))
+    devices.first_does(lambda: records.resume(run_dir, config))
+    is_first = devices.is_first()
     say = print if is_first else _silence
-    say(f"Training {', '.join(arm.name for arm in arms)}: {summary.describe(_configuration())}")
+    say(f"Training {', '.join(arm.name for arm in arms)}: {summary.describe(vars(config))}")
     stop = checkpoints.Stop()
     try:
         with stop.on_signals():
-            for record in _train(workload, arms, placement, run_dir, stop):
+            for record in _train(config, runtime, workload, arms, placement, run_dir, stop):
                 if is_first:
                     records.append(run_dir, record)
-                if logger:
-                    logger.log(record)
     except (checkpoints.StoppedError, KeyboardInterrupt):
         say(
             "Stopped. The same command goes on. What is done is shown by "
@@ -78,7 +102,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(128 + (stop.number or signal.SIGINT))
-    hosts.wait("the end")
+    devices.wait("the end")
     if not is_first:
         return
     shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
@@ -93,118 +117,83 @@ def _silence(*_: Any, **__: Any) -> None:
 
 
 def _train(
+    config: RunConfig,
+    runtime: Runtime,
     workload: workloads.Workload,
     arms: Sequence[Arm],
-    placement: Placement,
+    placement: devices.Placement,
     run_dir: pathlib.Path,
     stop: checkpoints.Stop,
 ) -> Iterator[records.Record]:
     """New records, from where the run folder has got to."""
-    seeds = [int(seed) for seed in run_flags.SEEDS.value]
-    minutes = run_flags.CHECKPOINT_MINUTES.value
-    saver = checkpoints.Checkpoints(run_dir / CHECKPOINTS, minutes, stop)
+    saver = checkpoints.Checkpoints(run_dir / CHECKPOINTS, runtime.checkpoint_minutes, stop)
     done = records.read(run_dir)
     number, position = checkpoints.kept(done, [arm.name for arm in arms], saver.position())
-    hosts.wait("the records")
-    if hosts.is_first():
+    devices.wait("the records")
+    if devices.is_first():
         records.truncate(run_dir, number)
     rows = loop.run(
         workload,
         arms,
-        seeds,
-        EPOCHS.value,
-        BATCH_SIZE.value,
-        pdt_flags.VERIFY_EXAMPLES.value,
+        config.seeds,
+        config.epochs,
+        config.batch_size,
+        config.pdt.verify_examples if config.pdt else config.batch_size,
         saver,
         done[:number],
         position,
         placement,
+        runtime.interleave,
     )
-    return progress.shown(rows, len(arms), len(seeds), EPOCHS.value, done[:number])
+    return progress.shown(rows, len(arms), len(config.seeds), config.epochs, done[:number])
 
 
-def _check_flags() -> None:
-    given = [name for name, flag in _own_flags().items() if not flag.using_default_value]
-    pdt_flags.check(given, run_flags.OPTIMIZER.value)
-    run_flags.check(pdt_flags.PDT.value)
-    ire_flags.check(given, BATCH_SIZE.value, bool(run_flags.GRID.value), pdt_flags.PDT.value)
+def _placement(config: RunConfig, runtime: Runtime) -> devices.Placement:
+    found = devices.PLACEMENTS[runtime.parallelism]()
+    if found.mesh is not None and config.batch_size % found.mesh.size:
+        raise ValueError(
+            f"`batch_size` must be a multiple of the {found.mesh.size} devices of `parallelism` "
+            f"{runtime.parallelism}, got {config.batch_size}."
+        )
+    return found
 
 
-def _steps_per_epoch(workload: workloads.Workload) -> int:
-    steps = workload.dataset.steps_per_epoch(BATCH_SIZE.value)
-    if not steps:
-        of = "a class" if run_flags.ORDER.value == "one_class" else "the train split"
-        sys.exit(f"flag --batch_size={BATCH_SIZE.value}: is larger than {of}.")
-    return steps
+def workload_of(config: RunConfig) -> workloads.Workload:
+    """What is trained.
+
+    Raises:
+      ValueError: if data are missing, or model and data do not fit together.
+    """
+    scale = {"width": config.model_width, "depth": config.model_depth}
+    try:
+        dataset = DATASETS[config.dataset]()
+    except MissingDataError as error:
+        raise ValueError(f"`dataset`: {error}") from None
+    if config.batch_order != "shuffled":
+        if not isinstance(dataset, ArrayDataset):
+            raise ValueError(f"`batch_order` {config.batch_order} needs a `dataset` in memory.")
+        dataset = dataclasses.replace(dataset, order=ORDERS[config.batch_order])
+
+    def model(*arguments: Any, **options: Any) -> Any:
+        given = {name: value for name, value in scale.items() if value != 1}
+        return MODELS[config.model](*arguments, **given, **options)
+
+    try:
+        return workloads.create(model, dataset, config.resolution)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`model` {config.model}: {error}") from None
+    except ZeroDivisionError:
+        raise ValueError(
+            f"`model_width` must leave each layer units, got {config.model_width}."
+        ) from None
 
 
-def _arms(workload: workloads.Workload) -> list[Arm]:
-    steps_per_epoch = _steps_per_epoch(workload)
-    steps = EPOCHS.value * steps_per_epoch
-    has_ire = ire_flags.KAPPA.value is not None
-    if has_ire and workload.logits is None:
-        sys.exit(f"flag --ire_kappa: needs a model with classes, not {run_flags.MODEL.value}.")
-    if run_flags.GRID.value:
-        bases = {rate: _base(float(rate), steps) for rate in run_flags.GRID.value}
-        if has_ire:
-            bases = {r: ire_flags.tuned(base, workload) for r, base in bases.items()}
-        return [Arm(rate, base) for rate, base in bases.items()]
-    base = _base(LEARNING_RATE.value, steps)
-    arms = []
-    if run_flags.BASELINE.value or not (pdt_flags.PDT.value or has_ire):
-        arms.append(Arm(score.BASE, base))
-    if short := run_flags.SHORT_EPOCHS.value:
-        arms.append(Arm("short", _base(LEARNING_RATE.value, short * steps_per_epoch), epochs=short))
-    if rate := run_flags.RETUNED_RATE.value:
-        arms.append(Arm("retuned", _base(rate, steps)))
-    for name in run_flags.CONTROL_NAMES.value:
-        control = CONTROLS[name]
-        settings = _settings(LEARNING_RATE.value, steps)
-        optimizer = control.build(base, settings, run_flags.OPTIMIZER.value, steps_per_epoch)
-        arms.append(Arm(name, optimizer, evaluated=control.evaluated))
-    links = pdt_flags.links(steps_per_epoch)
-    for name, link in links.items():
-        arms.append(Arm(name, link.after(base), link))
-    if has_ire:
-        base = _base(ire_flags.LEARNING_RATE.value or LEARNING_RATE.value, steps)
-        for name, enhanced in ire_flags.enhanced(base, workload).items():
-            arms.append(Arm(name, enhanced, is_counted=False))
-            for other, link in links.items() if ire_flags.WITH_PDT.value else ():
-                arms.append(Arm(f"{name}+{other}", link.after(enhanced), link, is_counted=False))
-    return arms
-
-
-def _settings(learning_rate: float, steps: int) -> Settings:
-    warmup, restart = (
-        steps * flag.value // EPOCHS.value
-        for flag in (run_flags.WARMUP_EPOCHS, run_flags.RESTART_EPOCH)
-    )
-    schedule = SCHEDULES[run_flags.SCHEDULE.value](
-        learning_rate, steps, run_flags.MINIMUM_RATE.value, warmup, restart
-    )
-    return Settings(schedule, learning_rate, run_flags.MOMENTUM.value, run_flags.WEIGHT_DECAY.value)
-
-
-def _base(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    return OPTIMIZERS[run_flags.OPTIMIZER.value](_settings(learning_rate, steps))
-
-
-def _own_flags() -> dict[str, flags.Flag]:
-    one_of_each = run_flags.MODEL, pdt_flags.PDT, ire_flags.KAPPA
-    return {name: flag for one in one_of_each for name, flag in cli.flags_beside(one).items()}
-
-
-def _configuration() -> dict[str, Any]:
-    return {name: flag.value for name, flag in _own_flags().items() if name not in records.MEANS}
-
-
-def _default_name() -> str:
-    named = (run_flags.MODEL, run_flags.DATASET, run_flags.OPTIMIZER)
-    apart = [*(flag.name for flag in named), *records.MEANS]
-    rest = [flag for flag in _own_flags().values() if flag.name not in apart]
-    changed = [flag.serialize().removeprefix("--") for flag in rest if flag.value != flag.default]
-    return "-".join([*(flag.value for flag in named), *changed])
+def default_name(config: RunConfig) -> str:
+    """Name of a run folder: what is trained, and a digest of all settings that are changed."""
+    text = json.dumps(changed(config), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return "-".join([config.model, config.dataset, config.optimizer, digest])
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, RunConfig, Runtime, has_files=True)

@@ -6,16 +6,13 @@ As a program: makes them anew.
 import pathlib
 import re
 
-from experiments import (
-    batch_norm_report,
-    bench_report,
-    compiling_report,
-    records,
-    score,
-    slices,
-    studies,
-    tables,
-)
+from experiments import batch_norm
+from experiments.benchmarks import compiling
+from experiments.benchmarks import report as bench_report
+from experiments.benchmarks.tpu import cases
+from experiments.configs import cpu
+from experiments.reports import tables, time_to_target
+from experiments.runs import records
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -32,10 +29,10 @@ _STUDIES = {
     ),
 }
 _OTHERS = {
-    ("docs/compatibility.md", "batch_norm"): batch_norm_report.table,
+    ("docs/compatibility.md", "batch_norm"): batch_norm.table,
     ("docs/performance.md", "bench"): bench_report.table,
-    ("docs/performance.md", "compiling"): compiling_report.table,
-    ("docs/scaling.md", "tpu"): slices.table,
+    ("docs/performance.md", "compiling"): compiling.table,
+    ("docs/scaling.md", "tpu"): cases.table,
 }
 
 
@@ -50,10 +47,10 @@ def _found(text: str, page: str, name: str) -> re.Match[str]:
     return found
 
 
-def study_scores(name: str) -> dict[str, list[score.Score]]:
+def study_scores(name: str) -> dict[str, list[time_to_target.Score]]:
     """Scores of the runs of a study that have records."""
-    runs = [run for run in studies.STUDIES[name] if (RESULTS / name / run).exists()]
-    return {run: score.score(records.read(RESULTS / name / run)) for run in runs}
+    runs = [run for run in cpu.STUDIES[name] if (RESULTS / name / run).exists()]
+    return {run: time_to_target.score(records.read(RESULTS / name / run)) for run in runs}
 
 
 TABLES = {

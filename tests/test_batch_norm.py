@@ -7,7 +7,8 @@ import numpy as np
 import pages
 import pytest
 
-from experiments import batch_norm, records
+from experiments import batch_norm
+from experiments.runs import records
 
 
 class Model(nnx.Module):

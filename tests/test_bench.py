@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import bench_report, textbook
+from experiments.benchmarks import report, textbook
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,11 +51,11 @@ def test_textbook_events_and_ours_jump_to_the_same_place():
 
 def test_an_event_is_what_it_adds_to_a_snapshot():
     row = ROWS[0]
-    assert bench_report.medians(row)["event, h = 5"] == 3.0
-    assert bench_report.medians(row)["copy"] == pytest.approx(1.3)
-    assert bench_report.ratio(row, "event, h = 10", "event, h = 5") == 2.0
-    assert bench_report.ratio(row, "textbook, torch", "event, h = 5") == 20.0
+    assert report.medians(row)["event, h = 5"] == 3.0
+    assert report.medians(row)["copy"] == pytest.approx(1.3)
+    assert report.ratio(row, "event, h = 10", "event, h = 5") == 2.0
+    assert report.ratio(row, "textbook, torch", "event, h = 5") == 20.0
 
 
 def test_exponent():
-    assert bench_report.exponent(ROWS) == pytest.approx(1.0)
+    assert report.exponent(ROWS) == pytest.approx(1.0)

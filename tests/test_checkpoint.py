@@ -91,6 +91,7 @@ def test_resumed_run_is_bit_identical(checkpoint, typed):
     assert pdt_optax.metrics(resumed["opt_state"]).predictions > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 1), (2, 2)], ids=["fsdp on 8", "both axes on 4"])
 def test_restored_onto_another_mesh(checkpoint, shape):
     path, expected = checkpoint

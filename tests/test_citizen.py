@@ -12,7 +12,7 @@ import optax
 import pytest
 from transforms import OPTIMIZERS, extrapolating, verifying, way_back
 
-from experiments.shampoo import scale_by_shampoo
+from experiments.runs.shampoo import scale_by_shampoo
 import pdt_optax
 from pdt_optax import _layout
 

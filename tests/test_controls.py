@@ -4,14 +4,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 import numpy as np
 import optax
 import optax.contrib
 import pytest
 
-from experiments import controls, pdt_flags
-from experiments.controls import CONTROLS
-from experiments.optimizers import SCHEDULES, Settings
+from experiments.runs import controls
+from experiments.runs.controls import CONTROLS
+from experiments.runs.criteria import CRITERIA, random_like
+from experiments.runs.optimizers import SCHEDULES, Settings
 import pdt_optax
 
 START = np.array([1.0, -2.0], np.float32)
@@ -56,7 +58,7 @@ def test_a_random_mask_has_the_ratio_of_paper_among_what_moves():
     proposal = pdt_optax.criteria.Proposal(
         move, (reach * move,), jnp.array(5.0), jnp.array(0), leaf=1
     )
-    criterion: Any = pdt_flags.CRITERIA["random"]
+    criterion: Any = CRITERIA["random"]
     moves = np.asarray(move != 0)
     accepted = np.asarray(criterion(proposal))
     assert accepted[moves].mean() == pytest.approx(0.5, abs=0.02)
@@ -64,6 +66,25 @@ def test_a_random_mask_has_the_ratio_of_paper_among_what_moves():
     assert (accepted & paper)[moves].mean() == pytest.approx(0.25, abs=0.02)
     later = np.asarray(criterion(proposal._replace(event=jnp.array(1))))
     assert (accepted == later).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_random_mask_counts_over_all_devices():
+    """Half of the devices see what is accepted, and none draws what another does."""
+    size, number = 4096, 8
+    move = jnp.ones(number * size)
+    path = jnp.where(jnp.arange(number * size) < number // 2 * size, 6.0, 0.0)
+    mesh = jax.make_mesh((number,), ("x",), axis_types=(AxisType.Auto,))
+
+    def mask(move: jax.Array, path: jax.Array) -> jax.Array:
+        proposal = pdt_optax.criteria.Proposal(move, (path,), jnp.array(5.0), jnp.array(0), leaf=1)
+        return random_like("paper", "x")(proposal)
+
+    split = jax.P("x")
+    masks = jax.jit(jax.shard_map(mask, mesh=mesh, in_specs=split, out_specs=split))(move, path)
+    parts = np.asarray(masks).reshape(number, size)
+    np.testing.assert_allclose(parts.mean(axis=1), 0.5, atol=0.04)
+    same = (parts[0] == parts[1:]).mean(axis=1)
+    np.testing.assert_allclose(same, 0.5, atol=0.04)
 
 
 def test_schedule_free_has_the_peak_of_a_schedule_that_rises():

@@ -6,8 +6,6 @@ import itertools
 import pathlib
 from typing import Any
 
-from absl import flags
-from absl.testing import flagsaver
 import jax
 import numpy as np
 from PIL import Image
@@ -15,7 +13,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments import train
-from experiments.data import DATASETS, ORDERS, Examples, ahead, augment, imagenet, put, words
+from experiments.configs.base import RunConfig
+from experiments.data import DATASETS, ORDERS, Examples, augment, imagenet, words
+from experiments.runs.devices import prefetched, put
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +188,7 @@ def test_batches_arrive_on_the_devices_in_order():
             taken.append(number)
             yield Examples(np.full((8, 2), number, np.float32), np.full(8, number, np.int32))
 
-    arriving = ahead(produce(), lambda batch: put(batch, sharding))
+    arriving = prefetched(produce(), lambda batch: put(batch, sharding))
     first = next(arriving)
     assert taken == [0, 1, 2]
     rest = list(arriving)
@@ -269,12 +269,10 @@ def test_words():
 @pytest.mark.parametrize("name", ["cifar10", "cifar10_augmented", "imagenet2012", "ag_news_subset"])
 def test_missing_data_is_one_line_with_the_command(name, tmp_path):
     plain = name.removesuffix("_augmented")
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", f"--dataset={name}", f"--run_dir={tmp_path / 'run'}"])
-        with pytest.raises(SystemExit) as stop:
-            train.main()
+    with pytest.raises(SystemExit) as stop:
+        train.main(RunConfig(dataset=name), train.Runtime(run_dir=str(tmp_path / "run")))
     message = str(stop.value.code)
-    assert message.startswith(f"flag --dataset={name}: {plain} is not prepared in {tmp_path}")
+    assert message.startswith(f"`dataset`: {plain} is not prepared in {tmp_path}")
     assert f"tfds build {plain} --file_format=array_record" in message
     assert "\n" not in message
     assert not (tmp_path / "run").exists()

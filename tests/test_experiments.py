@@ -1,7 +1,7 @@
 """The experiments: data, model, run folder, scores, report, and the programs themselves."""
 
 from collections.abc import Iterable
-from contextlib import nullcontext
+import dataclasses
 import functools
 import json
 import math
@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 from absl import flags
-from absl.testing import flagsaver
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,25 +19,16 @@ import pages
 import pytest
 from small import few
 
-from experiments import (
-    loop,
-    records,
-    report,
-    reproduce,
-    run_flags,
-    score,
-    studies,
-    summary,
-    tables,
-    toy,
-    train,
-    training,
-    workloads,
-)
+from experiments import cli, report, reproduce, settings, toy, train
+from experiments.configs import cpu, smoke
+from experiments.configs.base import PDTConfig, RunConfig
 from experiments.data import DATASETS, ArrayDataset, Examples, mnist5k
 from experiments.models import MODELS
-from experiments.optimizers import OPTIMIZERS, SCHEDULES, Settings
-from experiments.records import EndRecord, EpochRecord, Record
+from experiments.reports import figures, summary, tables, time_to_target
+from experiments.runs import loop, records, training, workloads
+from experiments.runs.arms import build_arms
+from experiments.runs.optimizers import OPTIMIZERS, SCHEDULES, Settings
+from experiments.runs.records import EndRecord, EpochRecord, Record
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -48,10 +38,16 @@ def small_mnist() -> ArrayDataset:
     return few(mnist5k.load(), 320, 50)
 
 
-def run_program(main, *arguments: str) -> None:
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", *arguments])
-        main()
+def run_train(*arguments: str) -> None:
+    train.main(*cli.parsed(arguments, RunConfig, train.Runtime))
+
+
+def run_report(*arguments: str) -> None:
+    report.main(*cli.parsed(arguments, report.Settings))
+
+
+def run_reproduce(*arguments: str) -> None:
+    reproduce.main(*cli.parsed(arguments, reproduce.Settings))
 
 
 def epochs_of(rows: Iterable[Record], arm: str) -> list[EpochRecord]:
@@ -182,7 +178,7 @@ HAND_MADE = [
 
 
 def test_scores_of_hand_made_records():
-    scores = {(s.seed, s.arm): s for s in score.score(HAND_MADE)}
+    scores = {(s.seed, s.arm): s for s in time_to_target.score(HAND_MADE)}
 
     base = scores[0, "base"]
     assert (base.loss_epochs, base.loss_seconds, base.loss_reduction) == (3, 3.0, 0.0)
@@ -212,20 +208,20 @@ def test_without_a_finite_base_there_is_no_target():
     alone = epochs("paper", [2.0, 1.0], [0.5, 0.6], seconds=1.0)
     diverged = epochs("base", [None], [None], seconds=1.0)
     for rows in (alone, [*diverged, *alone]):
-        assert {s.loss_epochs for s in score.score(rows)} == {None}
-        assert {s.accuracy_epochs for s in score.score(rows)} == {None}
+        assert {s.loss_epochs for s in time_to_target.score(rows)} == {None}
+        assert {s.accuracy_epochs for s in time_to_target.score(rows)} == {None}
 
 
 def test_spread_counts_a_miss_as_infinite():
-    assert score.spread([3, 1, 2]) == (2, 1, 3)
-    assert score.spread([3, 1]) == (2, 1, 3)
-    assert score.spread([1, None, 2]) == (2, 1, None)
-    assert score.spread([1, None]) == (None, 1, None)
-    assert score.spread([0.5, None, 0.7], miss=-math.inf) == (0.5, None, 0.7)
+    assert time_to_target.spread([3, 1, 2]) == (2, 1, 3)
+    assert time_to_target.spread([3, 1]) == (2, 1, 3)
+    assert time_to_target.spread([1, None, 2]) == (2, 1, None)
+    assert time_to_target.spread([1, None]) == (None, 1, None)
+    assert time_to_target.spread([0.5, None, 0.7], miss=-math.inf) == (0.5, None, 0.7)
 
 
 def test_tables_of_hand_made_records():
-    scores = score.score(HAND_MADE)
+    scores = time_to_target.score(HAND_MADE)
     _, _, base, fast, slow, wild = tables.markdown(scores).splitlines()
     assert base.startswith("| base | 2.5 [2, 3] | 2.5 [2.0, 3.0] | 0 | 2 | 2.0 | 1.5 [1, 2] |")
     assert fast.startswith("| fast | never [2, never] | never [2.4, never] | - [-, 20] | 1 |")
@@ -234,7 +230,7 @@ def test_tables_of_hand_made_records():
     text = tables.text(scores).splitlines()
     assert len(text) == 3 + 1 + 6  # Two arms have ranges.
     assert max(map(len, text)) == len(text[3])
-    alone = tables.markdown(score.score(epochs("paper", [1.0], [0.5], seconds=1.0)))
+    alone = tables.markdown(time_to_target.score(epochs("paper", [1.0], [0.5], seconds=1.0)))
     assert alone.splitlines()[2] == "| paper | 1 | 50.0 | - | - |"
 
 
@@ -258,7 +254,7 @@ def test_records_survive_the_file_and_are_valid_json(tmp_path: pathlib.Path):
     expected = EpochRecord(0, "base", 1, 1.23457, None, None, 1e-9, 0.5, True, 0.25)
     assert records.read(tmp_path) == [expected, end("base")]
     config = strict_json((tmp_path / records.CONFIG).read_text())
-    assert config["flags"] == {"epochs": 2}
+    assert config["config"] == {"epochs": 2}
     assert {"python", "jax", "jaxlib", "optax", "flax", "numpy", "pdt_optax"} == {
         *config["versions"]
     }
@@ -282,7 +278,7 @@ def test_a_run_folder_holds_one_configuration(tmp_path: pathlib.Path):
 def train_small(run_dir: pathlib.Path, *arguments: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATASETS, "mnist5k", small_mnist)
-        run_program(train.main, "--batch_size=32", *arguments, f"--run_dir={run_dir}")
+        run_train("--batch_size=32", *arguments, f"--run_dir={run_dir}")
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +287,8 @@ def finished_run(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("run")
     train_small(
         run_dir,
+        "--model=fc2",
+        "--model_width=0.1",
         "--epochs=2",
         "--baseline",
         "--pdt",
@@ -315,6 +313,7 @@ def test_run_writes_every_epoch_and_end(finished_run):
         assert all(number is not None and number > 0 for number in diagnostics)
 
 
+@pytest.mark.slow
 def test_controls_and_careful_arms(tmp_path):
     train_small(
         tmp_path,
@@ -337,11 +336,12 @@ def test_controls_and_careful_arms(tmp_path):
 
 
 def test_a_grid_trains_the_optimizer_alone(tmp_path):
-    train_small(tmp_path, "--epochs=1", "--model=cnn", "--optimizer=adamw", "--grid=0.001,1e-30")
+    train_small(tmp_path, "--epochs=1", "--model=fc2", "--optimizer=adamw", "--lr_grid=0.001,1e-30")
     first, second = (epochs_of(records.read(tmp_path), rate)[0] for rate in ("0.001", "1e-30"))
-    assert score.low_loss(first) > score.low_loss(second)
+    assert time_to_target.low_loss(first) > time_to_target.low_loss(second)
 
 
+@pytest.mark.slow
 def test_arms_of_ire_and_of_ire_with_pdt(tmp_path):
     train_small(
         tmp_path,
@@ -361,86 +361,104 @@ def test_arms_of_ire_and_of_ire_with_pdt(tmp_path):
     assert [arm for arm, *_ in ends_of(rows)] == list(arms)
     # Nothing moves at such a rate.
     assert epochs_of(rows, "ire")[0].train_loss == epochs_of(rows, "ire")[1].train_loss
-    assert score.low_loss(epochs_of(rows, "base")[1]) > score.low_loss(epochs_of(rows, "ire")[1])
+    assert time_to_target.low_loss(epochs_of(rows, "base")[1]) > time_to_target.low_loss(
+        epochs_of(rows, "ire")[1]
+    )
     assert epochs_of(rows, "ire+paper")[1].predicted
 
 
-@pytest.mark.parametrize(("name", "study"), studies.STUDIES.items())
-def test_studies_are_runs_of_the_program(monkeypatch, name, study, capsys):
+@pytest.mark.parametrize("name", cpu.STUDIES)
+def test_studies_are_runs_of_the_program(name, capsys):
+    """The printed command gives the run of the study, and the run has arms."""
     workload = workloads.create(MODELS["fcn"], mnist5k.load())
-    monkeypatch.setattr(reproduce, "_train", None)
-    run_program(reproduce.main, f"--study={name}", "--dry_run")
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[2] for line in printed] == ["experiments.train"] * len(study)
-    for line in printed:
-        with flagsaver.flagsaver():
-            flags.FLAGS(["program", *line.split()[3:]])
-            train._check_flags()
-            assert train._arms(workload)
+    run_reproduce(f"--study={name}", "--dry_run")
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[2] for line in printed] == ["experiments.train"] * len(cpu.STUDIES[name])
+    for line, (run, config) in zip(printed, cpu.STUDIES[name].items(), strict=True):
+        found = cli.parsed(line[3:], RunConfig, train.Runtime)
+        assert found == [config, train.Runtime(run_dir=f"runs/{name}/{run}")]
+        assert build_arms(config, workload)
 
 
-@pytest.mark.parametrize("study", studies.STUDIES)
+def test_configurations_are_the_same_as_data():
+    for config in (run for runs in cpu.STUDIES.values() for run in runs.values()):
+        data = json.loads(json.dumps(dataclasses.asdict(config)))
+        assert settings.from_data(RunConfig, data) == config
+        assert settings.replaced(RunConfig(), **settings.changed(config)) == config
+    assert settings.from_data(RunConfig, {}) == RunConfig()  # As before a setting was added.
+    with pytest.raises(ValueError, match="there is no setting `steps`"):
+        settings.from_data(RunConfig, {"steps": 1})
+
+
+def test_kept_records_are_those_of_the_studies():
+    for study, runs in cpu.STUDIES.items():
+        for run, config in runs.items():
+            folder = pages.RESULTS / study / run
+            if folder.exists():
+                assert records.read_run_config(folder) == config, f"{study}/{run}"
+
+
+@pytest.mark.parametrize("study", cpu.STUDIES)
 def test_a_study_at_its_smallest_scale_has_steps(study):
-    (arguments,) = studies.at_scale(study, "smoke").values()
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", *arguments])
-        assert train._steps_per_epoch(run_flags.workload())
+    (config,) = smoke.STUDIES[study].values()
+    dataset = train.workload_of(config).dataset
+    assert dataset.steps_per_epoch(config.batch_size)
 
 
 def test_models_of_studies_fit_their_data(monkeypatch):
     for name, load in DATASETS.items():
         monkeypatch.setitem(DATASETS, name, functools.cache(load))
-    names = "--model=", "--model_width=", "--dataset=", "--resolution=", "--batches="
-    runs = [run for study in studies.STUDIES.values() for run in study.values()]
-    for chosen in {tuple(flag for flag in run if flag.startswith(names)) for run in runs}:
-        with flagsaver.flagsaver():
-            flags.FLAGS(["program", *chosen])
-            assert run_flags.workload().dataset.num_classes
+    names = "model", "model_width", "dataset", "resolution", "batch_order"
+    runs = [run for study in cpu.STUDIES.values() for run in study.values()]
+    for chosen in {tuple(getattr(run, name) for name in names) for run in runs}:
+        config = RunConfig(**dict(zip(names, chosen, strict=True)))
+        assert train.workload_of(config).dataset.num_classes
 
 
 def test_reproduce_skips_what_is_done(monkeypatch, tmp_path, capsys):
     def finish(arguments):
+        place = arguments[0].partition(":")[2]
         run_dir = pathlib.Path(arguments[-1].removeprefix("--run_dir="))
-        given = {
-            name: value or True for name, _, value in (w[2:].partition("=") for w in arguments)
-        }
-        given = {name: value for name, value in given.items() if name not in records.MEANS}
-        records.start(run_dir, {**given, "seeds": given["seeds"].split(",")})
+        records.start(run_dir, cpu.get_config(place))
         for seed in (1, 2):
             for row in (*epochs("base", [2.0], [0.5], 1.0, seed), end("base", seed)):
                 records.append(run_dir, row)
 
     monkeypatch.setattr(reproduce, "_train", finish)
     arguments = "--study=tuning", "--runs=fcn_sgd,cnn_adamw", f"--runs_dir={tmp_path}"
-    run_program(reproduce.main, *arguments)
+    run_reproduce(*arguments)
     monkeypatch.setattr(reproduce, "_train", None)
-    run_program(reproduce.main, *arguments)
-    done = studies.STUDIES["tuning"]["fcn_sgd"]
+    run_reproduce(*arguments)
+    done = cpu.STUDIES["tuning"]["fcn_sgd"]
     for other, message in (
-        (("--seeds=1", "--epochs=3"), "holds another run: seeds"),
-        ((*done, "--pdt_verify"), "holds another run: pdt_verify is None there"),
-        ((*done, "--devices=fsdp"), None),
+        (dataclasses.replace(done, seeds=(1,)), r"holds another run: seeds is \(1, 2\) there"),
+        (dataclasses.replace(done, lr_grid=(), pdt=PDTConfig()), "pdt is None there and True here"),
     ):
         with monkeypatch.context() as patch:
             study: Any = {"fcn_sgd": other}
-            patch.setitem(studies.STUDIES, "tuning", study)
-            with pytest.raises(SystemExit, match=message) if message else nullcontext():
-                run_program(reproduce.main, "--study=tuning", f"--runs_dir={tmp_path}")
+            patch.setitem(cpu.STUDIES, "tuning", study)
+            with pytest.raises(SystemExit, match=message):
+                run_reproduce("--study=tuning", f"--runs_dir={tmp_path}")
+    run_reproduce(
+        "--study=tuning", "--runs=fcn_sgd", f"--runs_dir={tmp_path}", "--parallelism=fsdp"
+    )
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| fcn_sgd | base | 1 |") for line in lines) == 3
     for wrong, message in (
-        (("--study=tuning", "--runs=x"), "flag --runs=x: must be of fcn_sgd, "),
-        ((), "flag --study: must be given, one of tuning, "),
+        (("--study=tuning", "--runs=x"), "`runs` must be of fcn_sgd, "),
+        ((), "`study` must be given, one of tuning, "),
         ((arguments[0], "--scale=smoke", "--runs=vit_adamw"), "must be of fcn_sgd"),
+        (("--study=tabel2",), "Did you mean table2?"),
+        ((arguments[0], "--scale=paper"), "must be of table1, table2, .* at this scale"),
     ):
         with pytest.raises(SystemExit, match=message):
-            run_program(reproduce.main, *wrong)
+            run_reproduce(*wrong)
 
 
 def test_report_needs_the_records_alone(finished_run, tmp_path, capsys):
     for name in (records.CONFIG, records.RECORDS):
         (tmp_path / name).write_text((finished_run / name).read_text())
-    run_program(report.main, f"--run={tmp_path}", "--format=markdown")
+    run_report(f"--run={tmp_path}", "--format=markdown")
     table = capsys.readouterr().out.strip()
     assert table in (tmp_path / summary.SUMMARY).read_text()
     assert table in (finished_run / summary.SUMMARY).read_text()
@@ -448,7 +466,7 @@ def test_report_needs_the_records_alone(finished_run, tmp_path, capsys):
 
 
 def test_an_arm_alone_is_bit_equal_to_the_arm_among_others_and_divergence_ends_an_arm():
-    workload = workloads.create(MODELS["fcn"], small_mnist())
+    workload = workloads.create(MODELS["fc2"], small_mnist())
     base = training.Arm("base", optax.sgd(0.1))
     wild = training.Arm("wild", optax.sgd(1e20))
 
@@ -464,6 +482,7 @@ def test_an_arm_alone_is_bit_equal_to_the_arm_among_others_and_divergence_ends_a
     assert ends_of(together) == [("wild", "diverged", 1), ("base", "finished", 2)]
 
 
+@pytest.mark.slow
 def test_on_eight_devices_as_on_one(tmp_path):
     losses = {}
     for devices in ("one", "fsdp"):
@@ -474,7 +493,7 @@ def test_on_eight_devices_as_on_one(tmp_path):
             "--pdt_criteria=",
             "--pdt_snapshot_every=4",
             "--pdt_verify",
-            f"--devices={devices}",
+            f"--parallelism={devices}",
         )
         rows = epochs_of(records.read(tmp_path / devices), "verified")
         losses[devices] = [row.train_loss for row in rows]
@@ -484,8 +503,8 @@ def test_on_eight_devices_as_on_one(tmp_path):
 
 
 def test_devices_must_divide_the_batch():
-    with pytest.raises(SystemExit, match="--batch_size=100: must be a multiple of the 8 devices"):
-        run_program(run_flags.placement, "--batch_size=100", "--devices=data")
+    with pytest.raises(SystemExit, match="`batch_size` must be a multiple of the 8 devices"):
+        run_train("--batch_size=100", "--parallelism=data")
 
 
 def test_interruption_keeps_whole_rows(monkeypatch, tmp_path, capsys):
@@ -495,7 +514,7 @@ def test_interruption_keeps_whole_rows(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(loop, "run", interrupted)
     with pytest.raises(SystemExit) as stop:
-        run_program(train.main, f"--run_dir={tmp_path}")
+        run_train(f"--run_dir={tmp_path}")
     assert stop.value.code == 130
     assert "Stopped. The same command goes on" in capsys.readouterr().err
     assert records.read(tmp_path) == HAND_MADE[:2]
@@ -510,12 +529,12 @@ def test_pictures_stand_misses_divergence_and_several_seeds(tmp_path: pathlib.Pa
         if isinstance(row, EpochRecord)
     ]
     for rows in (renamed, epochs("base", [None], [None], seconds=1.0)):
-        summary.pictures.draw(rows, "title").savefig(tmp_path / "picture.png")
+        figures.draw(rows, "title").savefig(tmp_path / "picture.png")
 
 
 def test_arms_without_a_name_of_their_own_have_different_colors():
     rows = [row for rate in range(6) for row in epochs(f"0.{rate}", [2.0, 0.1], [0.5, 0.6], 1.0)]
-    figure = summary.pictures.draw(rows, "title")
+    figure = figures.draw(rows, "title")
     lines = figure.axes[0].lines
     assert len({line.get_color() for line in lines}) == len(lines) == 6
     assert len(figure.axes) == 4, "no mask ratio without predictions"
@@ -523,94 +542,120 @@ def test_arms_without_a_name_of_their_own_have_different_colors():
 
 def test_only_positive_losses_are_on_a_logarithmic_axis():
     for losses, scale in (([2.0, 0.1], "log"), ([-0.1, -0.7], "linear")):
-        figure = summary.pictures.draw(epochs("base", losses, [0.5, 0.6], seconds=1.0), "title")
+        figure = figures.draw(epochs("base", losses, [0.5, 0.6], seconds=1.0), "title")
         assert figure.axes[0].get_yscale() == scale
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--model=unknown", "flag --model=unknown: value should be one of <fcn.fc2"),
-        ("--epochs=0", "flag --epochs=0: 0 is not a positive integer"),
-        ("--learning_rate=nan", "flag --learning_rate=nan: must be a finite number"),
-        ("--seeds=1,x", "flag --seeds=.*: must be integers from 0"),
-        ("--grid=0.1,0", "flag --grid=.*: must be learning rates"),
-        ("--seeds=1,01", "flag --seeds=.*: must be one or more different ones"),
-        ("--pdt_verify_gain_share=nan", "flag --pdt_verify_gain_share=nan: must be above 0"),
-        ("--pdt_criteria=papers", "flag --pdt_criteria=.*: must be of paper, bounded"),
-        ("--pdt_history=2", "flag --pdt_history=2: .* >= 3"),
-        ("--ire_kappa=inf", "flag --ire_kappa=inf: must be a finite number"),
-        ("--ire_gamma=0", r"flag --ire_gamma=0.0: must be in \(0, 1\]"),
-        ("--ire_masks=blunt", "flag --ire_masks=.*: must be one or more different ones of flat"),
-        ("--pdt_svd_rank=1.5", "flag --pdt_svd_rank=1.5: must be preset"),
-        ("--pdt_svd_rank=full", "flag --pdt_svd_rank=full: must be preset"),
+        ("--epochs=x", "flag --epochs=x: invalid literal"),
+        ("--pdt_horizn=3", "Unknown command line flag 'pdt_horizn'. Did you mean: pdt_horizon"),
+        ("--config.pdt.horizn=3", "Did you mean: config.pdt.horizon"),
     ],
 )
 def test_a_bad_flag_is_named(argument: str, message: str):
-    with pytest.raises(flags.IllegalFlagValueError, match=message):
-        run_program(train.main, argument)
+    with pytest.raises(flags.Error, match=message):
+        run_train(argument)
 
 
 @pytest.mark.parametrize(
-    ("argument", "message"),
+    ("arguments", "message"),
     [
-        ("--pdt_horizon=3", "flag --pdt_horizon: needs --pdt"),
-        (("--grid=0.1", "--baseline"), "flag --grid: trains the optimizer alone"),
-        ("--ire_gamma=0.5", "flag --ire_gamma: needs --ire_kappa"),
-        (("--ire_kappa=1", "--batch_size=250"), "must be a multiple of --ire_num_chunks=16"),
-        (("--ire_kappa=1", "--ire_pdt"), "flag --ire_pdt: needs --pdt"),
-        (("--ire_kappa=1", "--ire_masks=flat,sharp", "--grid=1"), "tunes one of --ire_masks"),
-        (("--pdt", "--pdt_reset_momentum"), "--optimizer=sgd has no momentum"),
-        (("--epochs=5", "--short_epochs=5"), "--short_epochs=5: must be below --epochs=5"),
-        (("--pdt", "--pdt_criteria=", "--pdt_verify", "--pdt_rollback"), "needs --pdt_criteria"),
-        (("--schedule=cosine", "--learning_rate=0"), "--learning_rate: must be above 0"),
-        ("--minimum_learning_rate=1", "--minimum_learning_rate: needs --schedule=cosine"),
-        ("--momentum=0.5", "--momentum: needs --optimizer=momentum"),
-        ("--model_width=0.0001", "--model_width=0.0001: leaves a layer without units"),
+        ("--model=unknown", "`model` must be of fcn, fc2, .*; got 'unknown'"),
+        ("--model=fnc", "Did you mean fcn?"),
+        ("--epochs=0", "`epochs` must be an integer at least 1, got 0"),
+        ("--learning_rate=nan", "`learning_rate` must be a finite number at least 0, got nan"),
+        ("--seeds=1,x", "`seeds` must be integers, separated by commas, got 1,x"),
+        ("--seeds=1,01", "`seeds` must be one or more different, got 1, 1"),
+        ("--lr_grid=0.1,0", "`lr_grid` must be a finite number above 0, got 0"),
+        ("--pdt_verify --pdt_verify_gain_share=nan", "`pdt_verify_gain_share` must be .* above 0"),
+        ("--pdt_criteria=papers", "`pdt_criteria` must be of paper, .*Did you mean paper?"),
+        ("--pdt_criteria=", "`pdt_criteria` must be one or more"),
+        ("--pdt_history=2", "`pdt_history` must be an integer at least 3, got 2"),
+        ("--pdt_vary=horizon", "`pdt_vary` must be settings such as horizon=10, got horizon"),
+        ("--pdt_vary=history=2", "`pdt_history` must be an integer at least 3, got 2"),
+        ("--pdt_svd_rank=1.5", "`pdt_svd_rank` must be an integer or below 1, got 1.5"),
+        ("--pdt_svd_rank=-2", "`pdt_svd_rank` must be a finite number at least -1"),
+        ("--ire_kappa=inf", "`ire_kappa` must be a finite number"),
+        ("--ire_gamma=0", "`ire_gamma` must be a finite number at most 1 and above 0, got 0.0"),
+        ("--ire_masks=blunt", "`ire_masks` must be of flat"),
+        ("--config=none.py", "`config` must be a Python file, got none.py, which is not there"),
+        ("--config=experiments/configs/cpu.py:table2", "must name a run such as tuning/fcn_sgd"),
+        ("--lr_grid=0.1 --baseline", "`lr_grid` trains the optimizer alone"),
+        ("--ire_kappa=1 --batch_size=250", "must be a multiple of `ire_num_chunks`, got 250"),
+        ("--ire_kappa=1 --ire_pdt", "`ire_pdt` needs `pdt`"),
+        ("--ire_kappa=1 --ire_masks=flat,sharp --lr_grid=1", "tunes one of `ire_masks`"),
+        ("--pdt --pdt_reset_momentum", "the `optimizer` sgd has no momentum"),
+        ("--epochs=5 --short_epochs=5", "`short_epochs` must be below `epochs`, got 5"),
+        ("--pdt_criteria= --pdt_verify --pdt_rollback", "`pdt_rollback` needs `pdt_criteria`"),
+        ("--pdt_verify_horizons=3", "`pdt_verify_horizons` needs `pdt_verify`"),
+        ("--schedule=cosine --learning_rate=0", "`learning_rate` must be above 0"),
+        ("--minimum_learning_rate=1", "`minimum_learning_rate` needs a cosine"),
+        ("--momentum=0.5", "`momentum` needs the `optimizer` momentum"),
+        ("--controls=schedule_free --optimizer=lamb", "needs `optimizer` of sgd, momentum, adam"),
+        ("--model_width=0.0001", "`model_width` must leave each layer units, got 0.0001"),
         (
-            ("--model=simsiam", "--dataset=patches640", "--ire_kappa=1"),
-            "--ire_kappa: needs a model with classes, not simsiam",
+            "--model=simsiam --dataset=patches640 --ire_kappa=1",
+            "`ire` needs a `model` with classes, got simsiam",
         ),
-        ("--warmup_epochs=3", "--warmup_epochs: needs --schedule=cosine"),
-        ("--restart_epoch=3", "--restart_epoch: needs --schedule=cosine"),
-        ("--batch_size=5000", "flag --batch_size=5000: is larger than the train split"),
-        (("--batches=one_class", "--batch_size=512"), "--batch_size=512: is larger than a class"),
-        ("--run_dir=/dev/null/run", "flag --run_dir: .*Not a directory"),
-        ("--num_processes=2", "flag --coordinator: must be given"),
-        (("--coordinator=x:1", "--process_id=1"), "flag --coordinator: needs --num_processes"),
-        ("--coordinator=auto", "flag --coordinator: needs --devices=data or fsdp"),
+        ("--dataset=cifar10", "`dataset`: cifar10 .* run pip install"),
+        ("--warmup_epochs=3", "`warmup_epochs` needs a cosine"),
+        ("--restart_epoch=3", "`restart_epoch` needs a cosine"),
+        ("--batch_size=5000", "`batch_size` must not be larger than the train split, got 5000"),
+        ("--batch_order=one_class --batch_size=512", "must not be larger than a class, got 512"),
+        ("--run_dir=/dev/null/run", "Not a directory"),
+        ("--num_processes=2", "`coordinator` must be given"),
+        ("--coordinator=x:1 --process_id=1", "`coordinator` needs `num_processes`"),
+        ("--coordinator=auto", "`coordinator` needs `parallelism` data or fsdp"),
         (
-            ("--coordinator=x:1", "--num_processes=2", "--process_id=2", "--devices=data"),
-            "flag --process_id=2: must be below --num_processes=2",
+            "--coordinator=x:1 --num_processes=2 --process_id=2 --parallelism=data",
+            "`process_id` must be below `num_processes`, got 2",
         ),
     ],
 )
-def test_a_bad_combination_stops_before_training(monkeypatch, argument, message: str):
+def test_a_bad_setting_stops_before_training(monkeypatch, arguments: str, message: str):
     monkeypatch.setattr(loop, "run", None)
-    with pytest.raises(SystemExit, match=message):
-        run_program(train.main, *([argument] if isinstance(argument, str) else argument))
+    with pytest.raises(SystemExit, match=message) as stop:
+        run_train(*arguments.split())
+    assert "\n" not in str(stop.value)
+
+
+def test_help_fits_one_screen():
+    shown = cli.shown_help(RunConfig, train.Runtime)
+    assert len(f"{train.__doc__}\n{shown}".splitlines()) <= 48
+    keys = "model", "dataset", "optimizer", "learning_rate", "batch_size", "epochs", "[no]baseline"
+    for name in (*keys, "[no]pdt", "pdt_criteria", "seeds", "run_dir", "config"):
+        assert f"--{name}:" in shown
+
+
+def test_a_section_begins_with_its_first_setting():
+    demo = "--config=experiments/configs/fcn.py"
+    lines = [demo, "--config.pdt.horizon=10", "--pdt_start=7"], ["--pdt_verify"], [demo, "--nopdt"]
+    found = [cli.parsed(line, RunConfig)[0] for line in lines]
+    pdt = PDTConfig(criteria=("paper", "bounded", "reference"), horizon=10, start=7)
+    assert [config.pdt for config in found] == [pdt, PDTConfig(verify=True), None]
+    assert found[0].baseline
 
 
 def test_command_line_errors_are_short():
     command = [sys.executable, "-m", "experiments.train", "--epochs=-1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "flag --epochs=-1" in done.stderr
+    assert "`epochs` must be an integer at least 1, got -1." in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_report_of_a_missing_run_is_an_error(tmp_path: pathlib.Path):
-    with pytest.raises(SystemExit, match=r"flag --run: .*No such file"):
-        run_program(report.main, f"--run={tmp_path / 'missing'}")
-    with pytest.raises(SystemExit, match=r"flag --run: .* does not hold a run"):
-        run_program(report.main, f"--run={pages.RESULTS / 'bench'}")
+    with pytest.raises(SystemExit, match=r"`run`: .*No such file"):
+        run_report(f"--run={tmp_path / 'missing'}")
+    with pytest.raises(SystemExit, match=r"`run`: .* does not hold a run"):
+        run_report(f"--run={pages.RESULTS / 'bench'}")
 
 
 def test_a_refused_command_leaves_no_run_folder(tmp_path: pathlib.Path):
     with pytest.raises(SystemExit, match="must be a multiple of the 8 devices"):
-        run_program(
-            train.main, "--devices=data", "--batch_size=250", f"--run_dir={tmp_path / 'run'}"
-        )
+        run_train("--parallelism=data", "--batch_size=250", f"--run_dir={tmp_path / 'run'}")
     assert not (tmp_path / "run").exists()
 
 
@@ -620,7 +665,7 @@ def test_toy_steps_to_target(arm: str, steps: int):
 
 
 def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
-    run_program(toy.main, f"--out={tmp_path}")
+    toy.main(toy.Settings(str(tmp_path)))
     assert "53 steps" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"trajectories.png", "losses.png"}
 
@@ -637,15 +682,15 @@ def test_toy_draws_both_figures(tmp_path: pathlib.Path, capsys):
 )
 def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_time: float):
     """Medians over seeds that nothing was tuned on; a schedule cut short ends higher."""
-    scores = score.by_arm(pages.study_scores("verified")[run])
+    scores = time_to_target.by_arm(pages.study_scores("verified")[run])
     medians = {
-        name: score.spread(getattr(row, name) for row in scores["verified"]).median
+        name: time_to_target.spread(getattr(row, name) for row in scores["verified"]).median
         for name in ("loss_epochs", "loss_reduction")
     }
-    epochs = records.read_config(pages.RESULTS / "verified" / run)["flags"]
-    assert medians["loss_epochs"] <= (1 - fewer_epochs) * epochs["epochs"]
+    config = cpu.STUDIES["verified"][run]
+    assert medians["loss_epochs"] <= (1 - fewer_epochs) * config.epochs
     assert medians["loss_reduction"] >= less_time
-    assert [row.seed for row in scores["verified"]] == list(map(int, epochs["seeds"]))
+    assert [row.seed for row in scores["verified"]] == list(config.seeds)
     for short, base in zip(scores["short"], scores["base"], strict=True):
         assert (short.train_loss or 0) > 3 * (base.train_loss or math.inf)
 
@@ -653,14 +698,14 @@ def test_verified_jumps_meet_their_figures(run: str, fewer_epochs: float, less_t
 def test_what_fails_in_the_records():
     folder = pages.RESULTS / "failures"
     runs = {
-        name: score.by_arm(score.score(records.read(folder / name)))
-        for name in studies.STUDIES["failures"]
+        name: time_to_target.by_arm(time_to_target.score(records.read(folder / name)))
+        for name in cpu.STUDIES["failures"]
     }
     assert {row.status for row in runs["non_selective"]["accept_all"]} == {"diverged"}
     assert {row.status for row in runs["every_epoch"]["paper"]} == {"diverged"}
     epochs = {arm: [row.loss_epochs for row in rows] for arm, rows in runs["switching"].items()}
-    assert score.spread(epochs["switching"]) == (47, 29, 47)
-    assert score.spread(epochs["paper"]) == (33, 31, 35)
+    assert time_to_target.spread(epochs["switching"]) == (47, 29, 47)
+    assert time_to_target.spread(epochs["paper"]) == (33, 31, 35)
     random = runs["random_acceleration"]
     assert [row.loss_epochs for row in random["random_subset"]] == [46, 46, 46]
     assert [row.loss_epochs for row in random["base"]] == [60, 60, 60]
@@ -668,19 +713,20 @@ def test_what_fails_in_the_records():
 
 def test_without_the_mask_no_network_gets_there():
     scores = pages.study_scores("unmasked")
-    assert scores.keys() == studies.STUDIES["unmasked"].keys()
+    assert scores.keys() == cpu.STUDIES["unmasked"].keys()
     for run in scores.values():
-        arms = score.by_arm(run)
+        arms = time_to_target.by_arm(run)
         assert {row.loss_epochs for row in arms["accept_all"]} == {None}
         assert {row.loss_epochs for row in arms["base"]} <= {10, 14, 15, 16, 18}
 
 
 def test_demo_meets_its_figures():
     """Medians over five seeds that nothing was tuned on."""
-    scores = score.by_arm(pages.study_scores("controls")["fcn_sgd"])
-    epochs = score.spread(s.loss_epochs for s in scores["paper"])
+    scores = time_to_target.by_arm(pages.study_scores("controls")["fcn_sgd"])
+    epochs = time_to_target.spread(s.loss_epochs for s in scores["paper"])
     accuracy = {
-        arm: score.spread(s.validation_accuracy for s in scores[arm]) for arm in ("base", "paper")
+        arm: time_to_target.spread(s.validation_accuracy for s in scores[arm])
+        for arm in ("base", "paper")
     }
     assert [s.seed for s in scores["paper"]] == [0, 100, 200, 300, 400]
     assert epochs.median is not None

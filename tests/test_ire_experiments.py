@@ -3,20 +3,20 @@
 import os
 import pathlib
 
-from absl import flags
-from absl.testing import flagsaver
 from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from experiments import flatness, ire_lm_report, language, records, train_lm
+from experiments import cli, train_lm
 from experiments.data import text
-from experiments.ire_masks import MASKS
+from experiments.ire import flatness, language, report
+from experiments.ire.masks import MASKS
 from experiments.models.llama import SIZES, Llama, Size, rotate
+from experiments.runs import records
+from experiments.runs.step import start
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -33,7 +33,8 @@ def test_decoder_does_not_look_ahead():
     model = Llama(Size(11, width=12, heads=2, layers=2, hidden=16), rngs=nnx.Rngs(0))
     tokens = jnp.arange(8)[None] % 11
     changed = tokens.at[0, 5].set(9)
-    difference = np.abs(model(tokens) - model(changed)).max(axis=(0, 2))
+    apply = nnx.jit(lambda model, tokens: model(tokens))
+    difference = np.abs(apply(model, tokens) - apply(model, changed)).max(axis=(0, 2))
     np.testing.assert_array_equal(difference[:5], 0)
     assert (difference[5:] > 0).all()
 
@@ -78,11 +79,11 @@ def test_text_from_a_file(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe=minipile"], "flag --text: must be given with --recipe=minipile"),
-        (["--text={}/text.txt"], "flag --recipe: cpu has its own text"),
+        (["--recipe=minipile"], "`text` must be given with minipile"),
+        (["--text={}/text.txt"], "`text` must be left out: the `recipe` cpu has its own text"),
         (
             ["--recipe=minipile", "--text={}/no.txt", "--tokenizer={}/tokenizer.json"],
-            r"flag --text: .*no.txt must be a text file, and is not there",
+            r"`text`: .*no.txt must be a text file, and is not there",
         ),
         (
             ["--recipe=minipile", "--text={}/text.txt", "--tokenizer={}/text.txt"],
@@ -95,12 +96,11 @@ def test_text_from_a_file(files):
     ],
 )
 def test_what_is_missing_is_named(files, arguments, message):
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", *(a.format(files[0]) for a in arguments)])
-        with pytest.raises(SystemExit, match=message):
-            train_lm.main()
+    with pytest.raises(SystemExit, match=message):
+        train_lm.main(*cli.parsed([a.format(files[0]) for a in arguments], train_lm.Settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", language.PAPER if "PDT_SMOKE" in os.environ else ["wikitext103"])
 def test_recipes_of_the_paper_trace(name):
     """A whole step of each, without running it."""
@@ -108,17 +108,13 @@ def test_recipes_of_the_paper_trace(name):
     numbers = np.zeros(3 * recipe.context, np.int32)
     task = language.Task(recipe, text.Text(numbers, numbers, recipe.size.vocabulary))
     params = jax.eval_shape(lambda: task.init(0))
-    arm = language.Arm("flat", recipe.kappa, num_chunks=recipe.num_chunks)
-    tx = task.optimizer(arm, recipe.learning_rate, recipe.steps)
+    mask = language.Mask("flat", recipe.kappa, num_chunks=recipe.num_chunks)
+    tx = task.optimizer(mask, recipe.learning_rate, recipe.steps)
     rows = jax.ShapeDtypeStruct((recipe.batch_size, recipe.context + 1), jnp.int32)
 
-    def step(params, state, rows):
-        grads = jax.grad(task.loss)(params, rows)
-        updates, state = tx.update(grads, state, params, inputs=rows[:, :-1])
-        return optax.apply_updates(params, updates), state
-
-    state = jax.eval_shape(tx.init, params)
-    assert jax.eval_shape(step, params, state, rows) == (params, state)
+    state = jax.eval_shape(lambda params: start(params, tx), params)
+    batch = jax.eval_shape(language.next_tokens, rows)
+    assert jax.eval_shape(task.step(tx), state, batch) == state
 
 
 def test_flatness_of_a_quadratic():
@@ -158,7 +154,7 @@ def test_docs_hold_what_the_records_say():
     """The tables of the language model study, and the figures that its acceptance asks for."""
     rows = records.read_rows(ROOT / "experiments" / "results" / "ire_lm")
     docs = (ROOT / "docs" / "ire.md").read_text()
-    table, _, _, _, trials, _, flat = ire_lm_report.summary(rows).split("\n\n")
+    table, _, _, _, trials, _, flat = report.summary(rows).split("\n\n")
     for part in (table, trials, flat.strip()):
         assert part in docs
 

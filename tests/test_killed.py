@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import resumable
 
-from experiments import records
+from experiments.runs import records
 
 pytestmark = pytest.mark.slow
 ROOT = Path(resumable.__file__).parent.parent
@@ -107,7 +107,7 @@ def train(run_dir, processes, kill_at=None):
     command += ["--epochs=60", "--seeds=1,2", "--batch_size=64", "--baseline", "--pdt"]
     command += ["--checkpoint_minutes=0.01", f"--run_dir={run_dir}"]
     if processes > 1:
-        command += ["--devices=fsdp", f"--coordinator=127.0.0.1:{free_port()}"]
+        command += ["--parallelism=fsdp", f"--coordinator=127.0.0.1:{free_port()}"]
         command += [f"--num_processes={processes}"]
     cache = {"JAX_COMPILATION_CACHE_DIR": str(run_dir.parent / "cache")} if processes == 1 else {}
     terminal, errors = pty.openpty()  # On a terminal the bar moves twice a second.

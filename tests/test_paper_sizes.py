@@ -8,18 +8,18 @@ import math
 import os
 from typing import Any
 
-from absl import flags
-from absl.testing import flagsaver
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
 import numpy as np
 import pytest
 
-from experiments import run_flags, studies, train, training, workloads
+from experiments.configs import paper
 from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
-from experiments.published import PUBLISHED
+from experiments.runs import training, workloads
+from experiments.runs.arms import build_arms
+from experiments.runs.step import TrainState, train_step
 
 pytestmark = pytest.mark.slow
 SHAPES = {
@@ -27,7 +27,7 @@ SHAPES = {
     "imagenet2012": ((224, 224, 3), 1000),
     "ag_news_subset": ((50,), 4),
 }
-RUNS = [(study, run) for study, runs in PUBLISHED.items() for run in runs]
+RUNS = [(study, run) for study, runs in paper.STUDIES.items() for run in runs]
 LARGE = ("resnet50", "simsiam", "vit_base", "vit_huge") if not os.environ.get("PDT_SMOKE") else ()
 LOWERED = [
     (study, run)
@@ -45,19 +45,14 @@ class Placeholder(ArrayDataset):
 
 
 def published(study: str, run: str) -> tuple[workloads.Workload, list[training.Arm], int]:
-    """What the flags of a run say, on data of the right shape; its batch size."""
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", *PUBLISHED[study][run]])
-        train._check_flags()
-        shape, num_classes = SHAPES[run_flags.DATASET.value]
-        dtype = np.int32 if len(shape) == 1 else np.float32
-        one = Examples(np.zeros((1, *shape), dtype), np.zeros(1, np.int32))
-        workload = workloads.create(
-            MODELS[run_flags.MODEL.value],
-            Placeholder(one, one, one, num_classes),
-            run_flags.RESOLUTION.value,
-        )
-        return workload, train._arms(workload), run_flags.BATCH_SIZE.value
+    """What the configuration of a run says, on data of the right shape; its batch size."""
+    config = paper.STUDIES[study][run]
+    shape, num_classes = SHAPES[config.dataset]
+    dtype = np.int32 if len(shape) == 1 else np.float32
+    one = Examples(np.zeros((1, *shape), dtype), np.zeros(1, np.int32))
+    data = Placeholder(one, one, one, num_classes)
+    workload = workloads.create(MODELS[config.model], data, config.resolution)
+    return workload, build_arms(config, workload), config.batch_size
 
 
 def lowered(study: str, run: str, shard: Any = lambda tree: tree) -> Any:
@@ -72,8 +67,8 @@ def lowered(study: str, run: str, shard: Any = lambda tree: tree) -> Any:
     )
     params, model_state = shard(jax.eval_shape(functools.partial(workload.init, 0)))
     opt_state = shard(jax.eval_shape(arm.optimizer.init, params))
-    state = training.TrainState(params, model_state, opt_state)
-    step = training.train_step(workload, arm.optimizer)
+    state = TrainState(params, model_state, opt_state)
+    step = train_step(workload.loss, arm.optimizer, workload.score)
     after = jax.eval_shape(step, state, batch, batch)
     same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
     assert jax.tree.all(same)
@@ -83,16 +78,10 @@ def lowered(study: str, run: str, shard: Any = lambda tree: tree) -> Any:
 
 
 @pytest.mark.parametrize(("study", "run"), RUNS)
-def test_flags_are_those_of_the_program(study, run):
+def test_configurations_have_arms(study, run):
     _, arms, _ = published(study, run)
     names = {arm.name for arm in arms}
     assert names == {"base", "random_subset"} or {"base", "reference"} <= names
-
-
-def test_scales():
-    assert studies.at_scale("table3", "paper") == PUBLISHED["table3"]
-    with pytest.raises(ValueError, match=r"must be of table1, table2, .* at this scale"):
-        studies.at_scale("tuning", "paper")
 
 
 @pytest.mark.parametrize(

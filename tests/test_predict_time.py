@@ -1,33 +1,16 @@
 """The study of predicted training times: its scoring, its records, and what the docs say of it."""
 
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pages
 import pytest
 
-from experiments import predict_time_report, records, transfer
+from experiments.runs import records
+from experiments.training_time import predict, report, task
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
-
-
-PROGRAM = """
-import sys
-from absl import flags
-from absl.testing import flagsaver
-from experiments import predict_time
-predict_time.GRID = predict_time.GRID[:1]
-for number in ("1", "1,2"):
-    with flagsaver.flagsaver():
-        flags.FLAGS(
-            f"p --run_dir={sys.argv[1]} --samples=256 --max_steps=20 --seeds=5 --loss=mse "
-            f"--linearizations={number}".split()
-        )
-        predict_time.main()
-"""
 
 
 def row(kind, steps, *, part=0.3, gradients=1000, number=1, start="pretrained", seed=0):
@@ -56,40 +39,41 @@ def test_comparison():
         row("trained", 10, start="random"),
         row("predicted", 70, start="random"),
     ]
-    once = predict_time_report.compare(rows, "mse", 0.3, 1)
+    once = report.compare(rows, "mse", 0.3, 1)
     assert [c.steps for c in once] == [100, 40]
     np.testing.assert_allclose([c.error for c in once], [0.1, np.inf])
     np.testing.assert_allclose([c.saving for c in once], [5.0, 2.0])
-    (often,) = predict_time_report.compare(rows, "mse", 0.3, 6)
+    (often,) = report.compare(rows, "mse", 0.3, 6)
     np.testing.assert_allclose([often.error, often.saving], [-0.1, 1.0])
-    (control,) = predict_time_report.compare(rows, "mse", 0.3, 1, start="random")
+    (control,) = report.compare(rows, "mse", 0.3, 1, start="random")
     assert control.error == pytest.approx(6.0)
-    text = predict_time_report.summary(rows)
+    text = report.summary(rows)
     assert "| squared error | 0.3 | 1 | 2 | inf | +10.0 to +inf | 1 | 3.5 |" in text
 
 
 def test_the_task():
-    images, labels = transfer.mnist8()
+    images, labels = task.mnist8()
     assert (images.shape, images.dtype) == ((5000, 64), np.float32)
     assert images.min() == 0
     assert 0.9 < images.max() <= 1
     np.testing.assert_array_equal(np.bincount(labels), 500)
-    params = transfer.init(3)
-    moved = transfer.with_new_head(params, 3)
+    params = task.init(3)
+    moved = task.with_new_head(params, 3)
     sizes = [float(moved["layers"][layer]["kernel"].std()) for layer in range(3)]
     np.testing.assert_allclose(sizes, [(2 / 64) ** 0.5, (2 / 128) ** 0.5, 0.01], rtol=0.05)
     assert float(params["layers"][2]["kernel"].std()) == pytest.approx((2 / 128) ** 0.5, rel=0.05)
-    digits, classes = transfer.digits(0, 1000)
+    digits, classes = task.digits(0, 1000)
     assert (digits.shape, digits.max()) == ((1000, 64), 1)
     assert set(classes) == set(range(10))
 
 
-def test_the_program_goes_on_where_it_stopped(tmp_path):
-    """Apart from this process, for programs may share names of flags."""
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
+@pytest.mark.slow
+def test_the_program_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "GRID", predict.GRID[:1])
+    small = {"seeds": (5,), "samples": 256, "max_steps": 20, "loss": ("mse",)}
+    for linearizations in ((1,), (1, 2)):
+        config = predict.Settings(**small, linearizations=linearizations, run_dir=str(tmp_path))
+        predict.main(config)
     rows = records.read_rows(tmp_path)
     kinds = [(r["start"], r["setting"][0], r.get("linearizations")) for r in rows]
     main = [("pretrained", 0.3, number) for number in (None, 1)]
@@ -105,7 +89,7 @@ def test_tables_of_the_docs_are_those_of_the_records(folder):
     table = pages.table("docs/training_time.md", folder)
     assert table == (RESULTS / folder / "summary.md").read_text().strip()
     if folder == "training_time":
-        assert table == predict_time_report.summary(records.read_rows(RESULTS / folder)).strip()
+        assert table == report.summary(records.read_rows(RESULTS / folder)).strip()
 
 
 @pytest.mark.parametrize(
@@ -122,8 +106,8 @@ def test_predictions_that_follow_the_kernel_meet_their_figures(loss, threshold, 
     rows = records.read_rows(RESULTS / "training_time")
     errors = [
         abs(c.error)
-        for c in predict_time_report.compare(rows, loss, threshold, 2)
-        if c.steps >= predict_time_report.LEAST_STEPS
+        for c in report.compare(rows, loss, threshold, 2)
+        if c.steps >= report.LEAST_STEPS
     ]
     assert len(errors) == 12 - 4 * (threshold == 0.5 and loss == "mse")
     assert max(errors) <= largest
@@ -133,7 +117,7 @@ def test_predictions_that_follow_the_kernel_meet_their_figures(loss, threshold, 
 def test_controls_that_must_fail():
     """A network that was not pretrained, and a rate above the stable limit."""
     rows = records.read_rows(RESULTS / "training_time")
-    random = predict_time_report.compare(rows, "mse", 0.2, 1, start="random")
+    random = report.compare(rows, "mse", 0.2, 1, start="random")
     assert len(random) == 3
     assert min(abs(c.error) for c in random) > 0.5
     above = [r for r in rows if r["setting"][0] == 1.2 and r["kind"] == "predicted"]
@@ -146,7 +130,7 @@ def test_one_linearization_takes_a_thirteenth_of_the_gradients_of_training():
     asked = [("mse", 0.3), ("mse", 0.2)]
     asked += [("softmax_cross_entropy", 0.5), ("softmax_cross_entropy", 0.3)]
     savings = [
-        np.median([c.saving for part in asked for c in predict_time_report.compare(rows, *part, n)])
+        np.median([c.saving for part in asked for c in report.compare(rows, *part, n)])
         for n in (1, 2)
     ]
     assert savings[0] >= 13

@@ -4,13 +4,13 @@ import json
 import pathlib
 import re
 
-from absl import flags
-from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from experiments import mask_pictures, page, records, report, score
-from experiments.records import EndRecord, EpochRecord, Record
+from experiments import cli, report
+from experiments.reports import figures, page, time_to_target
+from experiments.runs import records
+from experiments.runs.records import EndRecord, EpochRecord, Record
 
 LAYERS = ["hidden/kernel", "hidden/bias"]
 
@@ -42,7 +42,7 @@ ROWS = [
 
 
 def test_operations_to_the_target_count_predictions_until_then():
-    saved = [s.flops_reduction for s in score.score(ROWS)]
+    saved = [s.flops_reduction for s in time_to_target.score(ROWS)]
     # (2 epochs and 1 prediction) of 4 epochs; a miss.
     assert saved == [0.0, pytest.approx(1 - 250 / 400), 0.0, None]
 
@@ -50,16 +50,16 @@ def test_operations_to_the_target_count_predictions_until_then():
 def test_operations_count_each_of_several_predictions_in_an_epoch():
     rows = [EpochRecord(1, "paper", 1, 1.0, *[0.5] * 4, True, 0.5, predictions=3)]
     end = EndRecord(1, "paper", "finished", 1, 1.0, 0.5, 0.5, 100.0, 50.0)
-    assert score.flops(rows, end, 1) == 100 + 3 * 50
+    assert time_to_target.flops(rows, end, 1) == 100 + 3 * 50
 
 
 def test_bootstrap_interval_of_the_median():
-    assert score.interval([7, 7, 7]) == (7, 7)
-    assert score.interval([3, 9]) == (3, 9)
-    assert score.interval([3, None]) == (3, None)
-    assert score.interval([0.3, None], miss=-np.inf) == (None, 0.3)
+    assert time_to_target.interval([7, 7, 7]) == (7, 7)
+    assert time_to_target.interval([3, 9]) == (3, 9)
+    assert time_to_target.interval([3, None]) == (3, None)
+    assert time_to_target.interval([0.3, None], miss=-np.inf) == (None, 0.3)
     # Binomial: the median of 31 draws from 31 values lies in ranks 10 to 22 with 98 %.
-    low, high = score.interval(list(range(1, 32)))
+    low, high = time_to_target.interval(list(range(1, 32)))
     assert low is not None
     assert high is not None
     assert 10 <= low <= 12
@@ -67,8 +67,8 @@ def test_bootstrap_interval_of_the_median():
 
 
 def test_mask_by_layer_is_the_mean_over_seeds():
-    assert mask_pictures.arms(ROWS) == ["paper"]
-    layers, epochs, means = mask_pictures.ratios(ROWS, "paper")
+    assert figures.masked_arms(ROWS) == ["paper"]
+    layers, epochs, means = figures.mask_ratios(ROWS, "paper")
     assert (layers, epochs.tolist(), means.tolist()) == (LAYERS, [2], [[0.375], [1.0]])
 
 
@@ -78,7 +78,7 @@ def results(tmp_path: pathlib.Path) -> pathlib.Path:
     others = {"learning_rate": 0.1, "schedule": "constant", "batch_size": 8, "epochs": 4}
     for name in ("controls/fcn_sgd", "study/one"):
         folder = tmp_path / name
-        records.start(folder, {**names, **others, "seeds": ["1", "2"]})
+        records.start(folder, {**names, **others, "seeds": [1, 2]})
         for row in ROWS:
             records.append(folder, row)
     other = tmp_path / "other"
@@ -88,9 +88,7 @@ def results(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def run_report(*arguments: str) -> None:
-    with flagsaver.flagsaver():
-        flags.FLAGS(["program", *arguments])
-        report.main()
+    report.main(*cli.parsed(arguments, report.Settings))
 
 
 def test_the_page_stands_alone(results: pathlib.Path):
@@ -117,16 +115,17 @@ def test_arms_of_a_run(results: pathlib.Path, capsys):
     printed = capsys.readouterr().out
     assert "bounded" in printed
     assert "paper" not in printed
-    with pytest.raises(SystemExit, match=r"flag --run: .* has no arm x, only base, bounded, paper"):
+    with pytest.raises(SystemExit, match=r"`run`: .* has no arm x, only base, bounded, paper"):
         run_report(f"--run={run_dir}", "--arms=x")
 
 
-def test_errors_of_the_page_are_one_line(results: pathlib.Path, tmp_path: pathlib.Path):
+def test_errors_of_the_page_are_one_line(results, tmp_path, monkeypatch):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(SystemExit, match=r"flag --results: .*empty holds no records"):
+    with pytest.raises(SystemExit, match=r"`results`: .*empty holds no records"):
         run_report(f"--results={empty}")
-    with pytest.raises(SystemExit, match=r"flag --page: .*Not a directory"):
+    monkeypatch.setattr(page, "write", lambda _: "the page")
+    with pytest.raises(SystemExit, match=r"`page`: .*Not a directory"):
         run_report(f"--results={results}", "--page=/dev/null/page.html")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import signal
 from typing import Any
 
@@ -10,24 +11,24 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import checkpoints, loop, records, training, workloads
-from experiments.checkpoints import Checkpoints, Position, Stop, StoppedError
 from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
-from experiments.pdt_flags import Link
-from experiments.records import EndRecord, EpochRecord, Record
+from experiments.runs import checkpoints, loop, records, training, workloads
+from experiments.runs.checkpoints import Checkpoints, Position, Stop, StoppedError
+from experiments.runs.records import EndRecord, EpochRecord, Record
 import pdt_optax
 
 EPOCHS, SEEDS, BATCH = 3, (3, 4), 8
 
 
 def tiny_workload() -> workloads.Workload:
+    model = functools.partial(MODELS["fc2"], width=1 / 32)
     random = np.random.default_rng(0)
     split = Examples(
         random.normal(size=(24, 4, 4, 1)).astype(np.float32),
         random.integers(0, 3, 24).astype(np.int32),
     )
-    return workloads.create(MODELS["cnn"], ArrayDataset(split, split, split, num_classes=3))
+    return workloads.create(model, ArrayDataset(split, split, split, num_classes=3))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def trained():
     workload = tiny_workload()
     jump = pdt_optax.Extrapolate("bounded", history=3, horizon=2, start=3, interval=0)
     pdt = pdt_optax.pdt(1, jump)
-    link = Link(lambda optimizer: optax.chain(optimizer, pdt), 3, 2)
+    link = training.Link(lambda optimizer: optax.chain(optimizer, pdt), 3, 2)
     arms = [
         training.Arm("short", optax.adam(0.01), epochs=1),
         training.Arm("bounded", link.after(optax.adam(0.01)), link),

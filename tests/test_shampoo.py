@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from experiments.shampoo import scale_by_shampoo
+from experiments.runs.shampoo import scale_by_shampoo
 
 EPSILON = 1e-4
 SHAPES = {"bias": (3,), "matrix": (3, 4), "kernel": (2, 3, 4)}

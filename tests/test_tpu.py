@@ -4,8 +4,6 @@ import dataclasses
 import math
 import pathlib
 import re
-import subprocess
-import sys
 
 from flax import nnx
 import jax
@@ -14,8 +12,12 @@ import numpy as np
 import pages
 import pytest
 
-from experiments import compiled, records, sharded, slices
+from experiments import cli, tpu
+from experiments.benchmarks.tpu import cases, hlo
+from experiments.benchmarks.tpu import step as tpu_step
 from experiments.models import vit
+from experiments.runs import records
+from experiments.runs.devices import AXIS, mesh_of
 import pdt_optax
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -24,10 +26,10 @@ TINY = vit.Size(patch=8, depth=1, width=64, heads=2, mlp=256)
 
 @pytest.fixture(scope="module")
 def step():
-    link = pdt_optax.pdt(10, scope=sharded.layers, history_dtype="bfloat16")
-    mesh = sharded.mesh_of(jax.devices())
+    link = pdt_optax.pdt(10, scope=tpu_step.layers, history_dtype="bfloat16")
+    mesh = mesh_of(jax.devices())
     shape = {"image_shape": (16, 16, 3), "num_classes": 10, "batch_size": 16}
-    return sharded.vit_step(mesh, lambda _: link, size=TINY, remat=True, **shape)
+    return tpu_step.vit_step(mesh, lambda _: link, size=TINY, remat=True, **shape)
 
 
 @pytest.mark.parametrize("platforms", [("cuda",), ("tpu",), ("cuda", "tpu")], ids="-".join)
@@ -39,7 +41,7 @@ def test_step_lowers_to_what_every_platform_has(step, platforms):
 
 
 def test_labels_of_layers(step):
-    labels = set(jax.tree.leaves(sharded.layers(step.arguments[0])))
+    labels = set(jax.tree.leaves(tpu_step.layers(step.arguments[0])))
     assert labels == {"embed", "class_token", "positions", "blocks/0", "norm", "logits"}
 
 
@@ -51,15 +53,17 @@ def test_stacked_blocks_are_those_one_by_one():
     blocks = params["blocks"]
     params["blocks"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), blocks[0], blocks[1])
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
-    logits = nnx.merge(nnx.graphdef(stacked), params)(images)
-    np.testing.assert_allclose(logits, plain(images), atol=1e-5)
+    apply = jax.jit(lambda graph, params: nnx.merge(graph, params)(images), static_argnums=0)
+    logits = apply(nnx.graphdef(stacked), params)
+    expected = apply(nnx.graphdef(plain), nnx.to_pure_dict(nnx.state(plain)))
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 def test_vit_huge_with_pdt_is_split_over_a_mesh():
     """632 M parameters: each device holds its share of weights, AdamW and five snapshots."""
-    mesh = sharded.mesh_of(jax.devices())
-    link = pdt_optax.pdt(10, scope=sharded.layers, history_dtype="bfloat16")
-    step = sharded.vit_step(mesh, lambda _: link, size=vit.HUGE, remat=True, batch_size=8)
+    mesh = mesh_of(jax.devices())
+    link = pdt_optax.pdt(10, scope=tpu_step.layers, history_dtype="bfloat16")
+    step = tpu_step.vit_step(mesh, lambda _: link, size=vit.HUGE, scan=True, batch_size=8)
     params, state, *_ = step.arguments
     number = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert number == 632_045_800
@@ -86,24 +90,22 @@ TEXT = """
 
 
 def test_collectives_of_a_text():
-    assert compiled.collectives(TEXT) == {
-        "all-reduce": compiled.Traffic(count=2, size=32 + 16, largest=32),
-        "all-gather": compiled.Traffic(count=2, size=128 + 256, largest=256),
-        "reduce-scatter": compiled.Traffic(count=1, size=64, largest=64),
-        "all-to-all": compiled.Traffic(count=1, size=7, largest=7),
+    assert hlo.collectives(TEXT) == {
+        "all-reduce": hlo.Traffic(count=2, size=32 + 16, largest=32),
+        "all-gather": hlo.Traffic(count=2, size=128 + 256, largest=256),
+        "reduce-scatter": hlo.Traffic(count=1, size=64, largest=64),
+        "all-to-all": hlo.Traffic(count=1, size=7, largest=7),
     }
 
 
 def test_needs_of_a_program():
-    mesh = sharded.mesh_of(jax.devices())
-    split = jax.NamedSharding(mesh, jax.P(sharded.AXIS))
+    mesh = mesh_of(jax.devices())
+    split = jax.NamedSharding(mesh, jax.P(AXIS))
     x = jax.ShapeDtypeStruct((1024,), jnp.float32, sharding=split)
-    needs = compiled.needs(
-        jax.jit(lambda x: (x + 1, jnp.sum(x)), donate_argnums=0).lower(x).compile()
-    )
+    needs = hlo.needs(jax.jit(lambda x: (x + 1, jnp.sum(x)), donate_argnums=0).lower(x).compile())
     assert needs.arguments == 4 * 1024 // 8
     assert needs.peak >= needs.arguments + needs.temporaries
-    assert needs.collectives == {"all-reduce": compiled.Traffic(1, 4, 4)}
+    assert needs.collectives == {"all-reduce": hlo.Traffic(1, 4, 4)}
 
 
 def recorded():
@@ -126,11 +128,11 @@ def test_pdt_on_tpu_adds_small_all_reduces_only():
     compared = {
         key: row
         for key, row in rows.items()
-        if key[-1] not in (slices.NONE, slices.IRE) and row is not cut
+        if key[-1] not in (cases.NONE, cases.IRE) and row is not cut
     }
-    assert {model for model, *_ in compared} == set(slices.SIZES)
+    assert {model for model, *_ in compared} == set(cases.SIZES)
     for (*step, _), row in compared.items():
-        before = rows[*step, slices.NONE]["collectives"]
+        before = rows[*step, cases.NONE]["collectives"]
         for kind, sent in row["collectives"].items():
             base = before.get(kind, {"count": 0, "size": 0})
             many = (row["model"], row["link"]) == ("vit_huge14", "int8")
@@ -143,13 +145,10 @@ def test_pdt_on_tpu_adds_small_all_reduces_only():
 
 
 def test_vit_huge_with_pdt_fits_four_devices_of_16_gib():
-    peak = recorded()["vit_huge14", "v5e:2x2", False, "float32"]["peak"] / slices.GIB
-    assert peak < 0.7 * slices.MEMORY["v5e"]
+    peak = recorded()["vit_huge14", "v5e:2x2", False, "float32"]["peak"] / cases.GIB
+    assert peak < 0.7 * cases.MEMORY["v5e"]
 
 
 def test_an_unknown_link_is_a_short_error():
-    command = [sys.executable, "-m", "experiments.tpu", "--links=int4"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "flag --links=['int4']: must be of none, float32" in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit, match=r"`links` must be of none, float32, .*; got 'int4'"):
+        cli.parsed(["--links=int4"], tpu.Settings)

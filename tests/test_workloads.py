@@ -12,10 +12,11 @@ import optax
 import pytest
 from small import few
 
-from experiments import probe, training, workloads
 from experiments.data import ORDERS, ArrayDataset, Examples, digits, patches
 from experiments.models import MODELS
-from experiments.placement import PLACEMENTS
+from experiments.runs import knn_probe, training, workloads
+from experiments.runs.devices import PLACEMENTS
+from experiments.runs.step import TrainState, train_step
 import pdt_optax
 
 
@@ -44,7 +45,7 @@ def test_running_statistics_are_a_state_beside_the_parameters():
         expected = first[name] + 0.1 * value
         np.testing.assert_allclose(moved["norms"][0][name], expected, rtol=1e-3, atol=1e-4)
     # Scored by the statistics of the batch, whatever the running ones are.
-    np.testing.assert_allclose(workload.score(params, moved, batch), loss, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(workload.score)(params, moved, batch), loss, rtol=1e-5)
     before, after = (workload.evaluate(params, s, "validation").loss for s in (state, moved))
     assert before != after
 
@@ -80,9 +81,11 @@ def test_evaluation_is_that_of_the_whole_split(devices):
     params, state, _ = placement.put(*workload.init(0), optax.sgd(0.1))
     loss, accuracy = workload.evaluate(params, state, "train", placement)
     params, state = workload.init(0)
-    logits: Any = workload.logits
+    logits: Any = jax.jit(workload.logits)  # pyright: ignore[reportArgumentType]
     right = logits(params, state, dataset.train.inputs).argmax(-1) == dataset.train.labels
-    assert loss == pytest.approx(float(workload.score(params, state, dataset.train)), rel=1e-5)
+    assert loss == pytest.approx(
+        float(jax.jit(workload.score)(params, state, dataset.train)), rel=1e-5
+    )
     assert accuracy == np.asarray(right).mean()
     wild = jax.tree.map(lambda leaf: leaf * np.nan, params)
     assert np.isnan(workload.evaluate(wild, state, "train").accuracy)
@@ -93,8 +96,8 @@ def test_training_without_labels():
     workload = workload_of("simsiam", few(patches.load(), 32))
     params, state = workload.init(0)
     tx = optax.chain(optax.sgd(0.05), pdt_optax.pdt(2, pdt_optax.Verify((2,), start=1)))
-    train_state = training.TrainState(params, state, tx.init(params))
-    step = jax.jit(training.train_step(workload, tx))
+    train_state = TrainState(params, state, tx.init(params))
+    step = jax.jit(train_step(workload.loss, tx, workload.score))
     (batch,) = workload.dataset.epoch_batches(0, 1, 32)
     assert batch.inputs.shape == (32, 2, 32, 32, 3)
     for _ in range(3):
@@ -118,7 +121,7 @@ def test_the_nearest_classes_of_two_bundles():
     known = np.array([[1, 0.1], [1, -0.1], [0.9, 0], [0.1, 1], [-0.1, 1], [-1, -1]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 2])
     features = np.array([[5, 1], [0.2, 3], [-2, -1.9]], np.float32)
-    found = probe.nearest_classes(jnp.asarray(features), jnp.asarray(known), labels, 3)
+    found = knn_probe.nearest_classes(jnp.asarray(features), jnp.asarray(known), labels, 3)
     np.testing.assert_array_equal(found, [0, 1, 2])
 
 

@@ -4,16 +4,7 @@ from collections.abc import Callable, Mapping
 import functools
 
 from experiments.data import ag_news, cifar10, digits, imagenet, mnist5k, patches
-from experiments.data.dataset import (
-    ORDERS,
-    Array,
-    ArrayDataset,
-    Dataset,
-    Examples,
-    Read,
-    Split,
-)
-from experiments.data.devices import ahead, places, put, put_places
+from experiments.data.dataset import ORDERS, Array, ArrayDataset, Dataset, Examples, Read, Split
 from experiments.data.prepared import MissingDataError
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {
@@ -39,8 +30,4 @@ __all__ = [
     "MissingDataError",
     "Read",
     "Split",
-    "ahead",
-    "places",
-    "put",
-    "put_places",
 ]

@@ -17,8 +17,7 @@ def load() -> ArrayDataset:
     numbers = words.vocabulary(texts)
     splits = ((texts, labels), *others)
     return ArrayDataset(
-        *(Examples(words.encode(texts, numbers), labels) for texts, labels in splits),
-        num_classes=4,
+        *(Examples(words.encode(texts, numbers), labels) for texts, labels in splits), num_classes=4
     )
 
 

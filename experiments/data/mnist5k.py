@@ -13,10 +13,13 @@ SPLIT_SEED = 5000
 SPLIT_SIZES = (4000, 500, 500)
 
 
+raw = functools.cache(mnist_data)  # Read from text, which takes seconds.
+
+
 @functools.cache
 def load() -> ArrayDataset:
     """Loads the digits, standardised, split 4,000 / 500 / 500 with every class alike."""
-    pixels, labels = mnist_data()
+    pixels, labels = raw()
     images = ((pixels / 255 - PIXEL_MEAN) / PIXEL_STD).astype(np.float32).reshape(-1, 28, 28, 1)
     labels = labels.astype(np.int32)
     train, validation, test = (

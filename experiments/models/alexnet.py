@@ -21,12 +21,7 @@ class AlexNet(nnx.Module):
     """
 
     def __init__(
-        self,
-        image_shape: tuple[int, ...],
-        num_classes: int,
-        *,
-        width: float = 1.0,
-        rngs: nnx.Rngs,
+        self, image_shape: tuple[int, ...], num_classes: int, *, width: float = 1.0, rngs: nnx.Rngs
     ):
         side = min(image_shape[:2])
         if side < 32:

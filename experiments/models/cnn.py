@@ -14,12 +14,7 @@ class CNN(nnx.Module):
     """3 x 3 convolutions of `CHANNELS` that halve the image, then `HIDDEN` units; He (2015)."""
 
     def __init__(
-        self,
-        image_shape: tuple[int, ...],
-        num_classes: int,
-        *,
-        width: float = 1.0,
-        rngs: nnx.Rngs,
+        self, image_shape: tuple[int, ...], num_classes: int, *, width: float = 1.0, rngs: nnx.Rngs
     ):
         he = nnx.initializers.he_normal()
         sizes = (image_shape[-1], *(round(width * channels) for channels in CHANNELS))

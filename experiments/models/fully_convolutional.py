@@ -14,12 +14,7 @@ class FullyConvolutional(nnx.Module):
     """3 x 3 convolutions with batch norm, each halving the image; 1 x 1 to classes; mean."""
 
     def __init__(
-        self,
-        image_shape: tuple[int, ...],
-        num_classes: int,
-        *,
-        width: float = 1.0,
-        rngs: nnx.Rngs,
+        self, image_shape: tuple[int, ...], num_classes: int, *, width: float = 1.0, rngs: nnx.Rngs
     ):
         if min(image_shape[:2]) < 2 ** len(CHANNELS):
             raise ValueError(f"`image_shape` must be at least 32 pixels a side, got {image_shape}.")

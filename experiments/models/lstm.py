@@ -18,12 +18,7 @@ class LSTM(nnx.Module):
     """Classifies by the last layer's output at the last word; one bias per gate."""
 
     def __init__(
-        self,
-        text_shape: tuple[int, ...],
-        num_classes: int,
-        *,
-        width: float = 1.0,
-        rngs: nnx.Rngs,
+        self, text_shape: tuple[int, ...], num_classes: int, *, width: float = 1.0, rngs: nnx.Rngs
     ):
         if len(text_shape) != 1:
             raise ValueError(f"`text_shape` must be (length,), got {text_shape}.")

@@ -16,12 +16,7 @@ class SimSiam(nnx.Module):
     """Learns features of images without labels, from two views of each."""
 
     def __init__(
-        self,
-        image_shape: tuple[int, ...],
-        num_classes: int,
-        *,
-        width: float = 1.0,
-        rngs: nnx.Rngs,
+        self, image_shape: tuple[int, ...], num_classes: int, *, width: float = 1.0, rngs: nnx.Rngs
     ):
         del num_classes
         self.backbone = resnet18(image_shape, 1, width=width, rngs=rngs)

@@ -25,7 +25,7 @@ _OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the pictures.")
 
 def main() -> None:
     """Runs the program."""
-    folder = cli.folder(_OUT)
+    folder = cli.folder(_OUT.value)
     (folder / runs.RECORDS).unlink(missing_ok=True)
     runs.start(folder)
     task = tasks.make(_TASK.value)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from rollfast.optim import psgd
 
+from experiments.runs.shampoo import scale_by_shampoo
 from experiments.science.methods import Rate
-from experiments.shampoo import scale_by_shampoo
 
 
 def shampoo(rate: Rate) -> optax.GradientTransformation:

@@ -40,7 +40,7 @@ def main() -> None:
             f"flag --learning_rates: must be as many as --widths, {len(_WIDTHS.value)}, "
             f"got {len(_RATES.value)}."
         )
-    folder = cli.folder(_RUN_DIR)
+    folder = cli.folder(_RUN_DIR.value)
     runs.start(folder)
     for width, rate in zip(_WIDTHS.value, _RATES.value, strict=True):
         task = tasks.make(_TASK.value, width=int(width), depth=DEPTH)

@@ -61,7 +61,7 @@ for _name in ("seconds", "learning_rate"):
 def main() -> None:
     """Runs the program."""
     jax.config.update("jax_enable_x64", _DTYPE.value == "float64")
-    folder = cli.folder(_RUN_DIR)
+    folder = cli.folder(_RUN_DIR.value)
     runs.start(folder)
     for name, method in itertools.product(_TASKS.value, _METHODS.value):
         if name == "circuit" and _SIZE.value != "own":

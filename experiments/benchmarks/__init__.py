@@ -1,0 +1,1 @@
+"""What PDT costs: time, memory, compiling, accuracy."""

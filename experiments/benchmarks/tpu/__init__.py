@@ -1,0 +1,1 @@
+"""Whole train steps compiled for TPU slices without a TPU."""

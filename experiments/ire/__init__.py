@@ -1,0 +1,1 @@
+"""Implicit regularization enhancement on language models."""

@@ -1,0 +1,1 @@
+"""Predicted training times beside those of training."""
