@@ -1,6 +1,7 @@
 """What functions among the extra arguments of `update` are called with, as in optax."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def value(params, inputs, targets):
 
 def train(jump, **extra):
     tx = optax.chain(optax.sgd(0.05), pdt_optax.pdt(1, jump))
-    params: jax.Array = jnp.array([0.3, -0.5, 1.0])
+    params: Any = jnp.array([0.3, -0.5, 1.0])
     state = tx.init(params)
     update = jax.jit(functools.partial(tx.update, **extra))
     for _ in range(5):

@@ -1,6 +1,7 @@
 """Solved jumps against least squares in NumPy, and what they must never do."""
 
 import functools
+from typing import Any
 
 import chex
 import jax
@@ -199,7 +200,7 @@ def test_what_is_not_finite_in_the_history_stays_there():
     """A direction that is no number moves neither its coordinate nor another."""
     tx = make(1)
     params = tree(jnp.asarray(START, jnp.float32))
-    state = tx.init(params)
+    state: Any = tx.init(params)
     history = state[-1].history
     ring = history.rows.ring.at[:, 0, 1].set(jnp.nan)
     history = history._replace(rows=history.rows._replace(ring=ring))

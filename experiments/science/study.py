@@ -22,7 +22,9 @@ from experiments.science import rivals, runs, tasks, tuning
 from experiments.science.running import run_all
 
 _TASKS = flags.DEFINE_list("tasks", list(tasks.TASKS), "Names of tasks.")
-_METHODS = flags.DEFINE_list("methods", list(rivals.RIVALS), "Names of rivals, or of variants of solved jumps.")
+_METHODS = flags.DEFINE_list(
+    "methods", list(rivals.RIVALS), "Names of rivals, or of variants of solved jumps."
+)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 _SECONDS = flags.DEFINE_float("seconds", 30.0, "Seconds of training of each run.")
 _SIZE = flags.DEFINE_enum("size", "own", list(tasks.SIZES), "Size of the networks.")
