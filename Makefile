@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
+.PHONY: help demo demo-paper science test test-all bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
-demo: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minutes
-	$(BIN)/python -m experiments.train --config=experiments/configs/fcn.py --run_dir=runs/demo
+demo: $(VENV)/science  ## Solve a physics problem with Adam, L-BFGS and Adam with Solve, about 2 minutes
+	$(BIN)/python -m experiments.science.demo
+
+demo-paper: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minutes
+	$(BIN)/python -m experiments.train --config=experiments/configs/fcn.py --run_dir=runs/demo-paper
+
+science: $(VENV)/science  ## The twelve tasks and their rivals at equal seconds, about an hour
+	$(BIN)/python -m experiments.science.study --seconds=8 --run_dir=runs/science \
+	  --methods=adam,solve,lbfgs,adam_lbfgs,muon,verify,lm
+	$(BIN)/python -m experiments.science.report --run_dir=runs/science
 
 toy: $(VENV)/experiments  ## The paper's six-variable example
 	$(BIN)/python -m experiments.toy

@@ -13,17 +13,18 @@ from experiments.benchmarks.tpu import cases
 from experiments.configs import cpu
 from experiments.reports import tables, time_to_target
 from experiments.runs import records
+from experiments.science import crossing, runs, summary
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 
 _STUDIES = {
-    "README.md": ("controls", "verified"),
     "docs/choosing_settings.md": ("verified_streaming",),
-    "docs/verified_jumps.md": ("verified_vit", "verified_momentum"),
+    "docs/verified_jumps.md": ("verified", "verified_vit", "verified_momentum"),
     "docs/ire.md": ("ire",),
     "docs/performance.md": ("history",),
     "docs/results.md": (
+        "controls",
         *(f"table{number}" for number in (1, 2, 3, 4, 5, 6)),
         *("unmasked", "figure2", "masks", "figure14", "tuning"),
     ),
@@ -33,6 +34,14 @@ _OTHERS = {
     ("docs/performance.md", "bench"): bench_report.table,
     ("docs/performance.md", "compiling"): compiling.table,
     ("docs/scaling.md", "tpu"): cases.table,
+}
+
+_SCIENCE = {
+    "science": lambda recorded: summary.report(recorded, heading="###").strip(),
+    "science_settings": lambda recorded: summary.table(
+        recorded, summary.cells(recorded, lambda run: run.best_loss)
+    ),
+    "science_scaling": crossing.table,
 }
 
 
@@ -62,6 +71,10 @@ TABLES = {
     **{
         place: lambda make=make, name=place[1]: make(records.read_rows(RESULTS / name))
         for place, make in _OTHERS.items()
+    },
+    **{
+        ("docs/solved_jumps.md", name): lambda make=make, name=name: make(runs.read(RESULTS / name))
+        for name, make in _SCIENCE.items()
     },
 }
 

@@ -95,8 +95,8 @@ def winners(recorded: Sequence[Run]) -> str:
     )
 
 
-def report(recorded: Sequence[Run]) -> str:
-    """The whole page, without pictures."""
+def report(recorded: Sequence[Run], heading: str = "##") -> str:
+    """The whole page, without pictures; each table under a heading."""
     seeds = {run.setting.seed for run in recorded}
     budgets = sorted({run.setting.seconds for run in recorded})
     seconds = " or ".join(f"{budget:g}" for budget in budgets)
@@ -114,7 +114,10 @@ def report(recorded: Sequence[Run]) -> str:
         "a dash is what was not reached in half of the runs.\n\n"
         f"Where each ends with the least median loss:\n\n{winners(recorded)}"
     )
-    return "\n\n".join([intro, *(f"## {title}\n\n{body}" for title, body in parts.items())]) + "\n"
+    return (
+        "\n\n".join([intro, *(f"{heading} {title}\n\n{body}" for title, body in parts.items())])
+        + "\n"
+    )
 
 
 def _row(words: Sequence[str]) -> str:
