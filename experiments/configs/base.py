@@ -78,11 +78,14 @@ class PDTConfig(Config):
     verify: bool = setting(
         False, "Also an arm `verified`: jumps that lower the loss of some examples.", key=True
     )
+    solve: bool = setting(
+        False, "Also an arm `solved`: to the least loss of some examples in the span of 16 moves."
+    )
     verify_horizons: tuple[int, ...] = setting((2, 5, 20), "Of its candidates.", least=1, some=True)
     verify_predictors: tuple[str, ...] = setting(
         ("dmd", "linear"), "Of its candidates.", of=PREDICTORS, some=True
     )
-    verify_examples: int = setting(512, "Training examples that it scores.", least=1)
+    verify_examples: int = setting(512, "Training examples that are scored.", least=1)
     verify_gain_share: float = setting(
         0.5, "It takes the furthest with this part of the best gain; 1: the best.", above=0, most=1
     )
@@ -102,14 +105,15 @@ class PDTConfig(Config):
         refuse(not whole, f"`pdt_svd_rank` must be an integer or below 1, got {rank}")
         changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         unread = {name for name in changed if name.startswith(("verify_", "streaming_"))}
-        refuse(unread and not self.verify, f"`pdt_{min(unread, default='')}` needs `pdt_verify`")
+        is_scored = self.verify or (self.solve and unread == {"verify_examples"})
+        refuse(unread and not is_scored, f"`pdt_{min(unread, default='')}` needs `pdt_verify`")
         for name, value in self.vary:
             is_setting = hasattr(self, name) and name not in ("criteria", "vary", "snapshot_every")
             refuse(not is_setting, f"`pdt_vary` must be settings such as horizon=10, got {name}")
             dataclasses.replace(self, vary=(), **{name: value})
         if self.criteria:
             return
-        is_any = self.verify or self.switching
+        is_any = self.verify or self.switching or self.solve
         refuse(not is_any, "`pdt_criteria` must be one or more, or give `pdt_verify`")
         blind = {"predictor", "svd_rank", "adaptive", "rollback"}
         unread = (blind if self.switching else blind | {"horizon", "interval"}) & changed

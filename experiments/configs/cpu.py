@@ -123,6 +123,11 @@ STUDIES: Studies = {
         for name, seeds in {**_MOMENTUM_RUNS, "vit_adamw": _EXPLORED}.items()
         for kind, more in (("keeps", {}), ("forgets", _RESET))
     },
+    # Solved jumps where training has mini-batches and a few examples are scored.
+    "solved": {
+        name: run(_TUNED[name], baseline=True, seeds=_THREE, pdt_criteria=(), pdt_solve=True)
+        for name in ("fcn_sgd", "fcn_adam")
+    },
     # A history of few directions that has seen all snapshots, on the seeds that explore.
     "verified_streaming": {
         name: run(_TUNED[name], _ALONE, seeds=_EXPLORED, pdt_streaming_ranks=(2, 4))

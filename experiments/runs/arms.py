@@ -17,6 +17,7 @@ from experiments.runs.workloads import Workload
 import pdt_optax
 
 _DMDS = {"dmd": pdt_optax.predictors.dmd, "affine_dmd": pdt_optax.predictors.affine_dmd}
+_PRODUCT_VALUES = 6  # A product with the Hessian takes as long as so many losses.
 _VERIFY_POINTS = 5  # At which the path of a verified jump is judged.
 # Of `rollback` alone: a way back, and the horizon and the interval as they are given.
 _STEADY = pdt_optax.Adaptive(
@@ -123,6 +124,10 @@ def _links(config: PDTConfig, steps_per_epoch: int) -> dict[str, Link]:
         found[f"{name}={value}"] = link
     if config.verify:
         found["verified"] = _verified(config)
+    if config.solve:
+        solve = pdt_optax.Solve()
+        products = _PRODUCT_VALUES * solve.history
+        found["solved"] = Link(_after(config, solve), solve.history, 1, products, "train")
     for rank in config.streaming_ranks:
         streaming = pdt_optax.Streaming(rank, config.streaming_forgetting)
         found[f"streaming_{rank}"] = _verified(config, streaming)
@@ -175,7 +180,7 @@ def _scored(
 
 
 def _after(
-    config: PDTConfig, jump: pdt_optax.Extrapolate | pdt_optax.Verify
+    config: PDTConfig, jump: pdt_optax.Extrapolate | pdt_optax.Verify | pdt_optax.Solve
 ) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
     link = pdt_optax.pdt(
         config.snapshot_every, jump, scope=config.scope, history_dtype=config.history_dtype
