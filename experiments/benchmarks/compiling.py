@@ -33,6 +33,7 @@ LINKS: Mapping[str, Any] = {
     "Verify": pdt_optax.pdt(10, pdt_optax.Verify()),
     "Extrapolate, per leaf": pdt_optax.pdt(10, scope="leaf"),
     "Verify, per leaf": pdt_optax.pdt(10, pdt_optax.Verify(), scope="leaf"),
+    "Solve": pdt_optax.pdt(10, pdt_optax.Solve()),
 }
 
 
@@ -91,7 +92,11 @@ def traced_and_compiled(widths: Sequence[int], link: Any) -> list[float]:
         """By hand: nothing but the optimizer beside the gradient, as the records are."""
         grads = jax.grad(_loss)(params, inputs, targets)
         updates, state = tx.update(
-            grads, state, params, value_fn=lambda params: _loss(params, inputs, targets)
+            grads,
+            state,
+            params,
+            value_fn=lambda params: _loss(params, inputs, targets),
+            residual_fn=lambda params: _residuals(params, inputs, targets),
         )
         return optax.apply_updates(params, updates), state
 
@@ -105,10 +110,14 @@ def traced_and_compiled(widths: Sequence[int], link: Any) -> list[float]:
 
 
 def _loss(params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
+    return jnp.mean(_residuals(params, inputs, targets) ** 2)
+
+
+def _residuals(params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
     *hidden, last = params
     for layer in hidden:
         inputs = jnp.tanh(inputs @ layer["kernel"] + layer["bias"])
-    return jnp.mean((inputs @ last["kernel"] + last["bias"] - targets) ** 2)
+    return inputs @ last["kernel"] + last["bias"] - targets
 
 
 if __name__ == "__main__":
