@@ -23,6 +23,7 @@ COLORS: Mapping[str, str] = {
     "extrapolate": "#999999",
     "verify": "#444444",
     "solve": "#D55E00",
+    "muon_solve": "#8B1A1A",
 }
 """Of each rival, told apart with any colour vision."""
 COLUMNS = 4
@@ -76,7 +77,7 @@ def _draw_method(axes: Axes, seeds: Sequence[Run]) -> None:
     times = np.linspace(0, seeds[0].setting.seconds, 200)
     curves = np.stack([_least_so_far(run, times) for run in seeds])
     color = COLORS[method]
-    width = 2.2 if method == "solve" else 1.3
+    width = 2.2 if method.endswith("solve") else 1.3
     label = rivals.ALL[method].label
     axes.plot(times, np.median(curves, 0), color=color, linewidth=width, label=label)
     axes.fill_between(times, curves.min(0), curves.max(0), color=color, alpha=0.15, linewidth=0)

@@ -64,9 +64,11 @@ def _alone(method: Method) -> tuple[tuple[float, Method], ...]:
     return ((1.0, method),)
 
 
-def _jumping(snapshot_every: int, jump, **options) -> tuple[tuple[float, Method], ...]:
+def _jumping(
+    snapshot_every: int, jump, base=optax.adam, **options
+) -> tuple[tuple[float, Method], ...]:
     def make(rate: Rate) -> optax.GradientTransformation:
-        return optax.chain(optax.adam(rate), pdt_optax.pdt(snapshot_every, jump, **options))
+        return optax.chain(base(rate), pdt_optax.pdt(snapshot_every, jump, **options))
 
     return _alone(Optax(make))
 
@@ -101,6 +103,11 @@ RIVALS: Mapping[str, Rival] = {
     "extrapolate": Rival("Adam with Extrapolate", _jumping(10, pdt_optax.Extrapolate())),
     "verify": Rival("Adam with Verify", _jumping(10, pdt_optax.Verify())),
     "solve": Rival("Adam with Solve", _jumping(25, pdt_optax.Solve())),
+    "muon_solve": Rival(
+        "Muon with Solve",
+        _jumping(25, pdt_optax.Solve(), optax.contrib.muon),
+        rate_of="muon",
+    ),
 }
 VARIANTS: Mapping[str, Rival] = {
     "solve_every_10": _variant("every 10 steps", 10),
