@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.science import pictures, runs, solutions, summary
 
-DRAWN = ("adam", "lbfgs", "solve")
+DRAWN = ("adam", "lbfgs", "muon", "solve")
 """Rivals whose solutions are drawn."""
 
 
