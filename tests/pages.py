@@ -13,7 +13,7 @@ from experiments.benchmarks.tpu import cases
 from experiments.configs import cpu
 from experiments.reports import tables, time_to_target
 from experiments.runs import records
-from experiments.science import crossing, runs, summary
+from experiments.science import runs, summary
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -22,7 +22,6 @@ _STUDIES = {
     "docs/choosing_settings.md": ("verified_streaming",),
     "docs/verified_jumps.md": ("verified", "verified_vit", "verified_momentum"),
     "docs/ire.md": ("ire",),
-    "docs/solved_jumps.md": ("solved",),
     "docs/performance.md": ("history",),
     "docs/results.md": (
         "controls",
@@ -39,10 +38,6 @@ _OTHERS = {
 
 _SCIENCE = {
     "science": lambda recorded: summary.report(recorded, heading="###").strip(),
-    "science_settings": lambda recorded: summary.table(
-        recorded, summary.cells(recorded, lambda run: run.best_loss)
-    ),
-    "science_scaling": crossing.table,
 }
 
 
