@@ -13,7 +13,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 
 QUICKLY = "jax_disable_most_optimizations"
-AS_FOR_USERS = {"test_bench", "test_fuzz", "test_memory", "test_pdt", "test_sums"}
+AS_FOR_USERS = {"test_bench", "test_fuzz", "test_memory", "test_sums"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -118,7 +118,13 @@ def test_levenberg_marquardt_step_is_that_of_its_equations(n, p):
     np.testing.assert_allclose(move, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["wave", "regression_tables", "neural_ode"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wave",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("regression_tables", "neural_ode")),
+    ],
+)
 def test_jacobian_by_rows_is_that_of_forward_mode(name):
     small = {"trajectories": 5, "steps": 3} if name == "neural_ode" else {}
     task = tasks.make(name, **TINY, **small)

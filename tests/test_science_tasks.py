@@ -161,7 +161,13 @@ def test_circuit_is_a_product_of_matrices():
     assert circuit.expectation(state, 0.7) == pytest.approx(energy, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", tasks.TASKS)
+SLOW = {"convection_40", "wave", "burgers", "allen_cahn", "neural_ode"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in tasks.TASKS],
+)
 def test_a_task_can_be_trained(name):
     task = tiny(name)
     first, second = (task.init(jax.random.key(seed)) for seed in (0, 1))
@@ -183,7 +189,7 @@ def test_a_task_can_be_trained(name):
         assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, fresh), strict=True))
 
 
-@pytest.mark.parametrize("name", ["poisson", "neural_ode"])
+@pytest.mark.parametrize("name", ["poisson", pytest.param("neural_ode", marks=pytest.mark.slow)])
 def test_forward_and_reverse_mode_agree(name):
     """The loss changes by 2 r J v along v."""
     task = tiny(name)

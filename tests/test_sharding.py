@@ -122,7 +122,6 @@ def unsharded(transform):
         ("auto", "fsdp", "verified"),
         ("auto", "both", "rollback"),
         ("explicit", "both", "blind"),
-        ("explicit", "both", "streaming"),
         *[
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
@@ -130,6 +129,7 @@ def unsharded(transform):
                 ("auto", "fsdp", "blind"),
                 ("auto", "both", "blind"),
                 ("auto", "both", "streaming"),
+                ("explicit", "both", "streaming"),
                 ("explicit", "fsdp", "verified"),
                 ("explicit", "tensor", "rollback"),
             )
