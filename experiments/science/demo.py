@@ -3,7 +3,7 @@
 Each has the same seconds. Prints a table and draws the solutions with their errors.
 
 Example:
-  python -m experiments.science.demo --task=reaction --seconds=20
+  python -m experiments.science.demo --task=poisson --seconds=20
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from experiments.science.running import run_all
 
 METHODS = ("adam", "lbfgs", "solve")
 
-_TASK = flags.DEFINE_enum("task", "reaction", list(tasks.PROBLEMS), "What is solved.")
+_TASK = flags.DEFINE_enum("task", "poisson", list(tasks.PROBLEMS), "What is solved.")
 _SECONDS = flags.DEFINE_float("seconds", 20.0, "Seconds of training of each.", lower_bound=0.1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of Adam, at first.", lower_bound=1e-9)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the weights.", lower_bound=0)
