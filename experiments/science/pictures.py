@@ -5,7 +5,7 @@ import math
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 import numpy as np
 
 from experiments.science import rivals, summary
@@ -127,6 +127,7 @@ def draw_field(
         panels[1, 1].tick_params(labelleft=True)
         for axes in panels[1, 1:]:
             axes.set_xlabel(field.labels[0])
+            axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))
     label = "brightness" if field.is_photograph else "solution"
     figure.colorbar(top, ax=panels[0], label=label, aspect=18, pad=0.01)
     figure.colorbar(bottom, ax=panels[1], label="absolute error", aspect=18, pad=0.01)
