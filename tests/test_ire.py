@@ -112,6 +112,7 @@ def at_random(_):
     return optax.GradientTransformationExtraArgs(lambda params: jnp.zeros([], jnp.int32), update)
 
 
+@pytest.mark.slow
 def test_linear_mnist_in_half_the_steps():
     """Where no learning rate is to be gained: 0.9 against 0.99 of the greatest stable one."""
     base = linear_mnist(lambda eta: optax.with_extra_args_support(optax.sgd(eta)), 1200, 0.99)
