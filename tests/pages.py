@@ -22,6 +22,7 @@ _STUDIES = {
     "docs/choosing_settings.md": ("verified_streaming",),
     "docs/verified_jumps.md": ("verified", "verified_vit", "verified_momentum"),
     "docs/ire.md": ("ire",),
+    "docs/solved_jumps.md": ("solved",),
     "docs/performance.md": ("history",),
     "docs/results.md": (
         "controls",
