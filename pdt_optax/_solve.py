@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
 
-from pdt_optax import _checks, _sums
+from pdt_optax import _checks, _quadratic, _sums
 from pdt_optax._core import Core
 from pdt_optax._event import Event, Landing
 from pdt_optax._jump import Jump, with_extras
-from pdt_optax._leaves import compute_dtype, is_float
+from pdt_optax._leaves import compute_dtype
 from pdt_optax._ring import Ring
 
 _MOST_DAMPING = 1e6
@@ -148,10 +146,10 @@ class Solve(Jump):
 
         start = jnp.zeros(shape[0] * shape[1], dtype)
         if value_fn is not None:
-            model, loss_fn = _newton(lambda a: value_fn(moved(a)), start, self.chunk)
+            model, loss_fn = _quadratic.newton(lambda a: value_fn(moved(a)), start, self.chunk)
         elif residual_fn is not None:
-            model, loss_fn = _gauss_newton(
-                lambda a: _real(residual_fn(moved(a)), dtype), start, self.chunk, event
+            model, loss_fn = _quadratic.gauss_newton(
+                lambda a: _quadratic.real(residual_fn(moved(a)), dtype), start, self.chunk, event
             )
         else:
             raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
@@ -174,96 +172,6 @@ class Solve(Jump):
             calls=2,
             damping=_next_damping(damping, jnp.where(is_lower, ratio, 0), gain <= rounding),
         )
-
-
-class _Model(NamedTuple):
-    """A quadratic model of the loss in ``n`` amplitudes.
-
-    Attributes:
-      loss: where they are zero.
-      gradient: ``(n,)``.
-      curvature: ``(n, n)``.
-    """
-
-    loss: jax.Array
-    gradient: jax.Array
-    curvature: jax.Array
-
-    def step(self, damping: jax.Array) -> jax.Array:
-        """The damped Newton step with the eigenvalues' absolute values.
-
-        Of a direction that changes nothing it is zero.
-        """
-        diagonal = jnp.abs(jnp.diagonal(self.curvature))
-        scale = jnp.where(diagonal > jnp.finfo(diagonal).tiny, jax.lax.rsqrt(diagonal), 0)
-        values, vectors = jnp.linalg.eigh(self.curvature * scale[:, None] * scale[None])
-        product = functools.partial(jnp.matmul, precision="highest")
-        along = product(scale * self.gradient, vectors) / (jnp.abs(values) + damping)
-        return -scale * product(vectors, along)
-
-    def gain(self, step: jax.Array) -> jax.Array:
-        """By how much the loss is to fall."""
-        product = functools.partial(jnp.matmul, precision="highest")
-        return -product(step, self.gradient + product(self.curvature, step) / 2)
-
-
-def _gauss_newton(
-    residual_fn: Callable[[jax.Array], Any], start: jax.Array, chunk: int, event: Event
-) -> tuple[_Model, Callable[[jax.Array], jax.Array]]:
-    """The model of the sum of squared residuals that are linear, and that sum."""
-
-    def total(sums: list[jax.Array], residuals: list[jax.Array]) -> jax.Array:
-        sums_here = functools.reduce(jnp.add, sums)
-        return _sums.over_copies(sums_here, residuals, event.params, event.axis_name)
-
-    def loss_fn(amplitudes: jax.Array) -> jax.Array:
-        residuals = residual_fn(amplitudes)
-        return total([jnp.sum(r**2) for r in residuals], residuals)
-
-    residuals, push = jax.linearize(residual_fn, start)
-    rows = _jacobian(push, start, chunk)
-    both = [jnp.concatenate([row, r[None]]) for row, r in zip(rows, residuals, strict=True)]
-    sums = total(list(map(_products, both)), residuals)
-    loss = total([jnp.sum(r**2) for r in residuals], residuals)
-    return _Model(loss, 2 * sums[:-1, -1], 2 * sums[:-1, :-1]), loss_fn
-
-
-def _products(rows: jax.Array) -> jax.Array:
-    """Inner products of the entries of the first axis."""
-    axes, aval = tuple(range(1, rows.ndim)), jax.typeof(rows)
-    is_explicit = any(part is not None for part in aval.sharding.spec)
-    whole = NamedSharding(aval.sharding.mesh, PartitionSpec()) if is_explicit else None
-    dims = ((axes, axes), ((), ()))
-    return jax.lax.dot_general(rows, rows, dims, precision="highest", out_sharding=whole)
-
-
-def _newton(
-    value_fn: Callable[[jax.Array], jax.Array], start: jax.Array, chunk: int
-) -> tuple[_Model, Callable[[jax.Array], jax.Array]]:
-    """The model of gradient and Hessian, and the loss."""
-    (loss, gradient), push = jax.linearize(jax.value_and_grad(value_fn), start)
-    return _Model(loss, gradient, _jacobian(lambda a: push(a)[1], start, chunk)), value_fn
-
-
-def _jacobian(push: Callable[[jax.Array], Any], start: jax.Array, chunk: int) -> Any:
-    """What a linear function makes of each direction, `chunk` at a time, along a new first axis."""
-    size = len(start)
-    chunk = min(chunk, size)
-    directions = jnp.eye(size + -size % chunk, size, dtype=start.dtype)
-    pushed = jax.lax.map(jax.vmap(push), directions.reshape(-1, chunk, size))
-    return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:])[:size], pushed)
-
-
-def _real(residuals: Any, dtype: Any) -> list[jax.Array]:
-    """The leaves of a tree of residuals, in compute precision."""
-    leaves = list(map(jnp.asarray, jax.tree.leaves(residuals)))
-    kinds = sorted({str(leaf.dtype) for leaf in leaves if not is_float(leaf)})
-    if kinds or not leaves:
-        raise ValueError(
-            "`residual_fn` must return a pytree of real floating-point arrays, got "
-            f"{' and '.join(kinds) or 'an empty one'}."
-        )
-    return [leaf.astype(jnp.promote_types(leaf.dtype, dtype)) for leaf in leaves]
 
 
 def _next_damping(damping: jax.Array, ratio: jax.Array, is_tiny: jax.Array) -> jax.Array:
