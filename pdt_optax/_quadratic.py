@@ -12,6 +12,8 @@ from pdt_optax import _sums
 from pdt_optax._event import Event
 from pdt_optax._leaves import is_float
 
+_matmul = functools.partial(jnp.matmul, precision="highest")
+
 
 class Model(NamedTuple):
     """A quadratic model of the loss in ``n`` amplitudes.
@@ -34,35 +36,34 @@ class Model(NamedTuple):
         diagonal = jnp.abs(jnp.diagonal(self.curvature))
         scale = jnp.where(diagonal > jnp.finfo(diagonal).tiny, jax.lax.rsqrt(diagonal), 0)
         values, vectors = jnp.linalg.eigh(self.curvature * scale[:, None] * scale[None])
-        product = functools.partial(jnp.matmul, precision="highest")
-        along = product(scale * self.gradient, vectors) / (jnp.abs(values) + damping)
-        return -scale * product(vectors, along)
+        along = _matmul(scale * self.gradient, vectors) / (jnp.abs(values) + damping)
+        return -scale * _matmul(vectors, along)
 
     def gain(self, step: jax.Array) -> jax.Array:
         """By how much the loss is to fall."""
-        product = functools.partial(jnp.matmul, precision="highest")
-        return -product(step, self.gradient + product(self.curvature, step) / 2)
+        return -_matmul(step, self.gradient + _matmul(self.curvature, step) / 2)
 
 
 def gauss_newton(
-    residual_fn: Callable[[jax.Array], Any], start: jax.Array, chunk: int, event: Event
-) -> tuple[Model, Callable[[jax.Array], jax.Array]]:
-    """The model of the sum of squared residuals that are linear, and that sum."""
-
-    def total(sums: list[jax.Array], residuals: list[jax.Array]) -> jax.Array:
-        sums_here = functools.reduce(jnp.add, sums)
-        return _sums.over_copies(sums_here, residuals, event.params, event.axis_name)
-
-    def loss_fn(amplitudes: jax.Array) -> jax.Array:
-        residuals = residual_fn(amplitudes)
-        return total([jnp.sum(r**2) for r in residuals], residuals)
-
+    residual_fn: Callable[[jax.Array], list[jax.Array]], start: jax.Array, chunk: int, event: Event
+) -> Model:
+    """The model of the sum of squared residuals that are linear."""
     residuals, push = jax.linearize(residual_fn, start)
     rows = _jacobian(push, start, chunk)
     both = [jnp.concatenate([row, r[None]]) for row, r in zip(rows, residuals, strict=True)]
-    sums = total(list(map(_products, both)), residuals)
-    loss = total([jnp.sum(r**2) for r in residuals], residuals)
-    return Model(loss, 2 * sums[:-1, -1], 2 * sums[:-1, :-1]), loss_fn
+    products = _total(list(map(_products, both)), residuals, event)
+    loss = sum_of_squares(residuals, event)
+    return Model(loss, 2 * products[:-1, -1], 2 * products[:-1, :-1])
+
+
+def sum_of_squares(residuals: list[jax.Array], event: Event) -> jax.Array:
+    """The loss of residuals, of all devices together."""
+    return _total([jnp.sum(r**2) for r in residuals], residuals, event)
+
+
+def _total(sums: list[jax.Array], residuals: list[jax.Array], event: Event) -> jax.Array:
+    sums_here = functools.reduce(jnp.add, sums)
+    return _sums.over_copies(sums_here, residuals, event.params, event.axis_name)
 
 
 def _products(rows: jax.Array) -> jax.Array:
@@ -74,12 +75,10 @@ def _products(rows: jax.Array) -> jax.Array:
     return jax.lax.dot_general(rows, rows, dims, precision="highest", out_sharding=whole)
 
 
-def newton(
-    value_fn: Callable[[jax.Array], jax.Array], start: jax.Array, chunk: int
-) -> tuple[Model, Callable[[jax.Array], jax.Array]]:
-    """The model of gradient and Hessian, and the loss."""
+def newton(value_fn: Callable[[jax.Array], jax.Array], start: jax.Array, chunk: int) -> Model:
+    """The model of gradient and Hessian."""
     (loss, gradient), push = jax.linearize(jax.value_and_grad(value_fn), start)
-    return Model(loss, gradient, _jacobian(lambda a: push(a)[1], start, chunk)), value_fn
+    return Model(loss, gradient, _jacobian(lambda a: push(a)[1], start, chunk))
 
 
 def _jacobian(push: Callable[[jax.Array], Any], start: jax.Array, chunk: int) -> Any:

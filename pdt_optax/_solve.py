@@ -146,16 +146,24 @@ class Solve(Jump):
 
         start = jnp.zeros(shape[0] * shape[1], dtype)
         if value_fn is not None:
-            model, loss_fn = _quadratic.newton(lambda a: value_fn(moved(a)), start, self.chunk)
+            loss_fn = value_fn
+            model = _quadratic.newton(lambda a: value_fn(moved(a)), start, self.chunk)
         elif residual_fn is not None:
-            model, loss_fn = _quadratic.gauss_newton(
-                lambda a: _quadratic.real(residual_fn(moved(a)), dtype), start, self.chunk, event
-            )
+
+            def residuals(leaves: list[jax.Array]) -> list[jax.Array]:
+                return _quadratic.real(residual_fn(leaves), dtype)
+
+            def squares(leaves: list[jax.Array]) -> jax.Array:
+                return _quadratic.sum_of_squares(residuals(leaves), event)
+
+            loss_fn = squares
+            model = _quadratic.gauss_newton(lambda a: residuals(moved(a)), start, self.chunk, event)
         else:
             raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
         damping = event.damping.astype(dtype)
         step = model.step(damping)
-        landing, found = moved(step), loss_fn(step)
+        landing = moved(step)
+        found = loss_fn(landing)
         is_lower = jnp.isfinite(found) & (found < model.loss)
         updates = [
             jnp.where(is_lower, new, own) for new, own in zip(landing, event.proposed, strict=True)

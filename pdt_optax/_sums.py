@@ -88,8 +88,7 @@ def check_same(
     name: str, value: jax.Array, leaves: Sequence[jax.Array], axis_name: AxisName
 ) -> None:
     """Raises ValueError if devices that hold one model are known to have different values."""
-    models = frozenset[str]().union(*map(_varying, leaves)) - set(axis_names(axis_name))
-    if differs := sorted(_varying(value) - models):
+    if differs := sorted(_varying(value) - _models(leaves, axis_name)):
         raise ValueError(
             f"`{name}` must be the same on all devices that hold one model, got one that differs "
             f"along {differs}: pass jax.lax.pmean(..., {differs})."
@@ -100,9 +99,13 @@ def over_copies(
     sums: jax.Array, values: Sequence[jax.Array], leaves: Sequence[jax.Array], axis_name: AxisName
 ) -> jax.Array:
     """Adds sums over values that devices with the same model are known to share among them."""
-    models = frozenset[str]().union(*map(_varying, leaves)) - set(axis_names(axis_name))
-    names = sorted(frozenset[str]().union(*map(_varying, values)) - models)
+    names = sorted(_varying(*values) - _models(leaves, axis_name))
     return jax.lax.psum(sums, tuple(names)) if names else sums
+
+
+def _models(leaves: Sequence[jax.Array], axis_name: AxisName) -> frozenset[str]:
+    """Axes along which lie different models."""
+    return _varying(*leaves) - set(axis_names(axis_name))
 
 
 def axis_names(axis_name: AxisName) -> tuple[str, ...]:
@@ -114,11 +117,13 @@ def axis_names(axis_name: AxisName) -> tuple[str, ...]:
 
 def _whole_axes(arrays: Sequence[jax.Array], names: tuple[str, ...]) -> list[str]:
     """Axes along which each device holds the same; none if `shard_map` keeps no record."""
-    varying = frozenset[str]().union(*map(_varying, arrays))
-    recorded = frozenset[str]().union(*(_varying(jax.lax.axis_index(name)) for name in names))
-    return [name for name in names if name in recorded - varying]
+    recorded = _varying(*(jax.lax.axis_index(name) for name in names))
+    return [name for name in names if name in recorded - _varying(*arrays)]
 
 
-def _varying(array: jax.Array) -> frozenset[str]:
-    aval: Any = jax.typeof(array)
-    return aval.mat.varying if hasattr(aval, "mat") else aval.vma  # Before jax 0.10.
+def _varying(*arrays: jax.Array) -> frozenset[str]:
+    """Axes along which some of the arrays are known to vary."""
+    avals: list[Any] = list(map(jax.typeof, arrays))
+    return frozenset[str]().union(
+        *(aval.mat.varying if hasattr(aval, "mat") else aval.vma for aval in avals)
+    )  # `vma` before jax 0.10.
