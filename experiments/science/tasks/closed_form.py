@@ -5,13 +5,13 @@ modes in physics-informed neural networks", and Rathore et al. (2024), "Challeng
 PINNs", on fewer points: 1,000 inside, 100 and 51 on the edges.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.science.tasks.physics import Function, Problem, derivatives, slope
+from experiments.science.tasks.physics import Function, Problem, derivatives, slope, value_and_slope
 
 EDGES = {"bottom": 100, "left": 51, "right": 51}
 """Points at time 0 and on the two ends."""
@@ -43,20 +43,9 @@ def poisson() -> Problem:
 
 def convection(beta: float) -> Problem:
     """u_t + beta u_x = 0, periodic in x, u(x, 0) = sin x."""
-
-    def residual(u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        inside, start = points["interior"], points["bottom"]
-        return {
-            "interior": slope(u, inside, 1) + beta * slope(u, inside, 0),
-            "initial": u(start) - jnp.sin(start[:, 0]),
-            "periodic": u(points["left"]) - u(points["right"]),
-        }
-
-    return Problem(
-        residual=residual,
-        low=(0.0, 0.0),
-        high=(2 * np.pi, 1.0),
-        numbers={"interior": 1000, **EDGES},
+    return _periodic(
+        lambda u, inside: slope(u, inside, 1) + beta * slope(u, inside, 0),
+        start=jnp.sin,
         solution=lambda x, t: np.sin(x[None] - beta * t[:, None]),
     )
 
@@ -64,20 +53,33 @@ def convection(beta: float) -> Problem:
 def reaction(rho: float) -> Problem:
     """u_t = rho u (1 - u), periodic in x, from a normal curve around pi."""
 
-    def start(x):
-        return np.exp(-((x - np.pi) ** 2) / (2 * (np.pi / 4) ** 2))
+    def start(x, exp=jnp.exp):
+        return exp(-((x - np.pi) ** 2) / (2 * (np.pi / 4) ** 2))
+
+    def interior(u: Function, inside: jax.Array) -> jax.Array:
+        value, rate = value_and_slope(u, inside, 1)
+        return rate - rho * value * (1 - value)
 
     def solution(x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        grown = start(x)[None] * np.exp(rho * t)[:, None]
-        return grown / (grown + 1 - start(x)[None])
+        first = start(x, np.exp)[None]
+        grown = first * np.exp(rho * t)[:, None]
+        return grown / (grown + 1 - first)
+
+    return _periodic(interior, start, solution)
+
+
+def _periodic(
+    interior: Callable[[Function, jax.Array], jax.Array],
+    start: Callable[[jax.Array], jax.Array],
+    solution: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Problem:
+    """An equation on 0 <= x <= 2 pi, periodic, from u(x, 0) = start(x)."""
 
     def residual(u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        inside, bottom = points["interior"], points["bottom"]
-        value, rate = jax.jvp(u, (inside,), (jnp.zeros_like(inside).at[:, 1].set(1),))
-        wanted = jnp.exp(-((bottom[:, 0] - jnp.pi) ** 2) / (2 * (jnp.pi / 4) ** 2))
+        bottom = points["bottom"]
         return {
-            "interior": rate - rho * value * (1 - value),
-            "initial": u(bottom) - wanted,
+            "interior": interior(u, points["interior"]),
+            "initial": u(bottom) - start(bottom[:, 0]),
             "periodic": u(points["left"]) - u(points["right"]),
         }
 

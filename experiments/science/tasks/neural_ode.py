@@ -13,7 +13,7 @@ import numpy as np
 from scipy import integrate
 
 from experiments.science.tasks import networks
-from experiments.science.tasks.task import Task, mean_residual, mini_batch, sum_of_squares
+from experiments.science.tasks.task import Task, fit
 
 MATRIX = np.array([[-0.1, 2.0], [-2.0, -0.1]])
 END = 3.0
@@ -58,30 +58,15 @@ def task(
         "starts": jnp.asarray(starts, dtype),
         "states": jnp.asarray(spiral(starts, times)[:, 1:], dtype),
     }
-    points = jax.tree.map(lambda leaf: leaf[:trajectories], rows)
-    tests = jax.tree.map(lambda leaf: leaf[trajectories:], rows)
 
     def misfit(params: networks.Layers, points: dict[str, jax.Array]) -> jax.Array:
         solved = integrate_network(params, points["starts"], jnp.asarray(times, dtype))
         return solved[:, 1:] - points["states"]
 
-    def residuals(params: networks.Layers, points: dict[str, jax.Array]) -> jax.Array:
-        return mean_residual(misfit(params, points))
-
-    return Task(
-        name="neural_ode",
-        init=functools.partial(
-            networks.init_perceptron, widths=networks.sizes(2, width, depth, 2), dtype=dtype
-        ),
-        points=points,
-        sample=mini_batch(points, batch_size),
-        value=sum_of_squares(residuals),
-        error=lambda params: (
-            jnp.linalg.norm(misfit(params, tests)) / jnp.linalg.norm(tests["states"])
-        ),
-        error_name="held-out relative L2 error",
-        residuals=residuals,
+    init = functools.partial(
+        networks.init_perceptron, widths=networks.sizes(2, width, depth, 2), dtype=dtype
     )
+    return fit("neural_ode", init, misfit, rows, "states", trajectories, batch_size)
 
 
 def integrate_network(params: networks.Layers, starts: jax.Array, times: jax.Array) -> jax.Array:

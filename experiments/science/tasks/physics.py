@@ -88,19 +88,20 @@ def _on_edge(
     return points.at[:, axis].set(value)
 
 
+def value_and_slope(u: Function, points: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Value and first derivative along an axis, (n,) each."""
+    return jax.jvp(u, (points,), (_direction(points, axis),))
+
+
 def slope(u: Function, points: jax.Array, axis: int) -> jax.Array:
     """First derivative along an axis, (n,)."""
-    return jax.jvp(u, (points,), (_direction(points, axis),))[1]
+    return value_and_slope(u, points, axis)[1]
 
 
 def derivatives(u: Function, points: jax.Array, axis: int) -> tuple[jax.Array, ...]:
     """Value, first and second derivative along an axis, (n,) each, forward over forward."""
-    direction = _direction(points, axis)
-
-    def first(points: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.jvp(u, (points,), (direction,))
-
-    (value, along), (_, twice) = jax.jvp(first, (points,), (direction,))
+    first = functools.partial(value_and_slope, u, axis=axis)
+    (value, along), (_, twice) = jax.jvp(first, (points,), (_direction(points, axis),))
     return value, along, twice
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import datasets
 
 from experiments.science.tasks import networks
-from experiments.science.tasks.task import Task, mean_residual, mini_batch, sum_of_squares
+from experiments.science.tasks.task import Task, fit
 
 RIDGE = 3e-3
 """Of the tables' loss: this times the sum of the squared weights is added.
@@ -73,29 +73,14 @@ def _task(
         return jnp.asarray((columns - mean) / deviation, dtype)
 
     rows = {"inputs": standard(inputs), "targets": standard(targets)}
-    points = jax.tree.map(lambda leaf: leaf[:train], rows)
-    tests = jax.tree.map(lambda leaf: leaf[train:], rows)
     widths = networks.sizes(inputs.shape[1], *shape, targets.shape[1])
 
     def misfit(params: networks.Layers, points: dict[str, jax.Array]) -> jax.Array:
         return networks.perceptron(params, points["inputs"]) - points["targets"]
 
-    def residuals(params: networks.Layers, points: dict[str, jax.Array]):
-        fit = mean_residual(misfit(params, points))
-        if not ridge:
-            return fit
-        decay = [np.sqrt(ridge).astype(dtype) * layer["w"] for layer in params]
-        return {"fit": fit, "decay": decay}
+    def decay(params: networks.Layers) -> list[jax.Array]:
+        return [np.sqrt(ridge).astype(dtype) * layer["w"] for layer in params]
 
-    return Task(
-        name=name,
-        init=functools.partial(networks.init_perceptron, widths=widths, dtype=dtype),
-        points=points,
-        sample=mini_batch(points, batch_size),
-        value=sum_of_squares(residuals),
-        error=lambda params: (
-            jnp.linalg.norm(misfit(params, tests)) / jnp.linalg.norm(tests["targets"])
-        ),
-        error_name="held-out relative L2 error",
-        residuals=residuals,
-    )
+    init = functools.partial(networks.init_perceptron, widths=widths, dtype=dtype)
+    penalty = decay if ridge else None
+    return fit(name, init, misfit, rows, "targets", train, batch_size, penalty)

@@ -1,6 +1,6 @@
 """What a task is: weights to start from, points to fit, a loss and an error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
@@ -91,3 +91,46 @@ def mini_batch(examples: Any, size: int) -> Callable[[jax.Array], Any]:
         return jax.tree.map(lambda leaf: leaf[chosen], examples)
 
     return sample
+
+
+def fit(
+    name: str,
+    init: Callable[[jax.Array], Params],
+    misfit: Callable[[Params, Any], jax.Array],
+    rows: Mapping[str, jax.Array],
+    targets: str,
+    train: int,
+    batch_size: int,
+    penalty: Callable[[Params], Any] | None = None,
+) -> Task:
+    """The task of fitting the first rows; the error is relative to the others.
+
+    Args:
+      name: of the task.
+      init: from a key to weights.
+      misfit: from weights and rows to what is missed of the targets.
+      rows: inputs and targets, a row an example.
+      targets: the name of the latter.
+      train: how many rows are fitted.
+      batch_size: rows of a mini-batch.
+      penalty: from weights to further residuals.
+    """
+    points = {name: leaf[:train] for name, leaf in rows.items()}
+    tests = {name: leaf[train:] for name, leaf in rows.items()}
+
+    def residuals(params: Params, points: Points) -> Any:
+        missed = mean_residual(misfit(params, points))
+        return missed if penalty is None else {"fit": missed, "decay": penalty(params)}
+
+    return Task(
+        name=name,
+        init=init,
+        points=points,
+        sample=mini_batch(points, batch_size),
+        value=sum_of_squares(residuals),
+        error=lambda params: (
+            jnp.linalg.norm(misfit(params, tests)) / jnp.linalg.norm(tests[targets])
+        ),
+        error_name="held-out relative L2 error",
+        residuals=residuals,
+    )
