@@ -175,7 +175,7 @@ def append(run_dir: pathlib.Path, record: Record) -> None:
     """Appends one record to a run."""
     kind = next(kind for kind, cls in _KINDS.items() if isinstance(record, cls))
     fields = vars(record).items()
-    row = {name: _compact(v) for name, v in fields if v is not None or name not in _LATER}
+    row = {name: compact(v) for name, v in fields if v is not None or name not in _LATER}
     append_row(run_dir, {"kind": kind, **row})
 
 
@@ -238,9 +238,10 @@ def _check_same(run_dir: pathlib.Path, config: Any) -> None:
         raise ValueError(f"{run_dir} holds another run ({text}).")
 
 
-def _compact(value: Any) -> Any:
+def compact(value: Any) -> Any:
+    """Six digits of each number; None stands for what is not finite."""
     if isinstance(value, list):
-        return [_compact(part) for part in value]
+        return [compact(part) for part in value]
     if not isinstance(value, float):
         return value
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None

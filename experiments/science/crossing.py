@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 import numpy as np
 
+from experiments.reports.tables import grid
 from experiments.science import pictures, rivals, summary
 from experiments.science.runs import Run
 
@@ -25,11 +26,11 @@ def table(recorded: Sequence[Run]) -> str:
     """Seconds in Markdown, a row for each number of weights; a dash where Adam was not reached."""
     medians = seconds_by_weights(recorded)
     heads = ["weights", *(rivals.RIVALS[name].label for name in medians)]
-    lines = [f"| {' | '.join(heads)} |", f"|{' ---: |' * len(heads)}"]
+    rows = []
     for number in sorted({number for by in medians.values() for number in by}):
         cells = [_cell(by.get(number)) for by in medians.values()]
-        lines.append(f"| {number:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"{number:,}", *cells])
+    return grid(heads, rows, labels=0)
 
 
 def _cell(seconds: float | None) -> str:

@@ -13,7 +13,12 @@ from experiments.science.tasks import Task
 
 
 def run_all(folder: pathlib.Path, task: Task, settings: Sequence[runs.Setting]) -> None:
-    """Runs settings of one task and one rival, compiled once, and records each."""
+    """Runs settings of one task and one rival, compiled once, and records each.
+
+    What is recorded is not run again.
+    """
+    done = {run.setting for run in runs.read(folder)}
+    settings = [setting for setting in settings if setting not in done]
     if not settings:
         return
     race = Race(task, rivals.ALL[settings[0].method], settings[0].points == "fresh")

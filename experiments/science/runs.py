@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-CONFIG = "config.json"
-RECORDS = "records.jsonl"
+from experiments.runs import records
+from experiments.runs.records import CONFIG, RECORDS
+
 FIELDS = "fields"
 PACKAGES = ("jax", "jaxlib", "optax", "pdt-optax", "diffrax", "numpy")
 
@@ -100,16 +101,14 @@ def append(folder: pathlib.Path, run: Run) -> None:
     """Adds a run; six digits are kept, and None stands for what is not finite."""
     values = dataclasses.asdict(run)
     for name in ("seconds", "loss", "error"):
-        values[name] = [_rounded(value) for value in values[name]]
-    values["compile_seconds"] = _rounded(run.compile_seconds)
-    with (folder / RECORDS).open("a") as file:
-        file.write(json.dumps(values) + "\n")
+        values[name] = records.compact(values[name])
+    values["compile_seconds"] = records.compact(run.compile_seconds)
+    records.append_row(folder, values)
 
 
 def read(folder: pathlib.Path) -> list[Run]:
     """All runs of a folder, in the order in which they were made; none if there is no folder."""
-    path = folder / RECORDS
-    return [_parsed(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list(map(_parsed, records.read_rows(folder))) if (folder / RECORDS).exists() else []
 
 
 def field_path(folder: pathlib.Path, setting: Setting) -> pathlib.Path:
@@ -118,15 +117,10 @@ def field_path(folder: pathlib.Path, setting: Setting) -> pathlib.Path:
     return folder / FIELDS / name
 
 
-def _parsed(line: str) -> Run:
-    values: dict[str, Any] = json.loads(line)
+def _parsed(values: dict[str, Any]) -> Run:
     for name in ("loss", "error"):
         values[name] = [math.nan if value is None else value for value in values[name]]
     return Run(**{**values, "setting": Setting(**values["setting"])})
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _machine() -> dict[str, Any]:

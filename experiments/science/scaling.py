@@ -46,23 +46,21 @@ def main() -> None:
         task = tasks.make(_TASK.value, width=int(width), depth=DEPTH)
         for method in METHODS:
             if rivals.RIVALS[method].fits(task):
-                run_all(folder, task, _missing(folder, method, width, float(rate)))
+                run_all(folder, task, _settings(method, width, float(rate)))
     recorded = [run for run in runs.read(folder) if run.setting.task == _TASK.value]
     print(f"\n{crossing.table(recorded)}\n")
     crossing.draw(recorded).savefig(folder / "scaling.png")
     print(folder / "scaling.png")
 
 
-def _missing(folder, method: str, width: str, rate: float) -> list[runs.Setting]:
-    done = {run.setting for run in runs.read(folder)}
+def _settings(method: str, width: str, rate: float) -> list[runs.Setting]:
     own_rate = rate if rivals.RIVALS[method].has_rate else None
-    settings = [
+    return [
         runs.Setting(
             _TASK.value, method, int(seed), own_rate, _SECONDS.value, size=f"{width}x{DEPTH}"
         )
         for seed in _SEEDS.value
     ]
-    return [setting for setting in settings if setting not in done]
 
 
 if __name__ == "__main__":

@@ -65,15 +65,13 @@ def main() -> None:
     jax.config.update("jax_enable_x64", _DTYPE.value == "float64")
     folder = cli.folder(_RUN_DIR.value)
     runs.start(folder)
-    for name, method in itertools.product(_TASKS.value, _METHODS.value):
+    for name in _TASKS.value:
         if name == "circuit" and _SIZE.value != "own":
             continue
-        rival = rivals.ALL[method]
         task = tasks.make(name, _SIZE.value, _DTYPE.value)
-        if rival.fits(task, _POINTS.value == "fresh"):
-            settings = list(_settings(name, method))
-            done = {run.setting for run in runs.read(folder)}
-            run_all(folder, task, [setting for setting in settings if setting not in done])
+        for method in _METHODS.value:
+            if rivals.ALL[method].fits(task, _POINTS.value == "fresh"):
+                run_all(folder, task, list(_settings(name, method)))
     if _TUNE.value:
         tuned = pathlib.Path(_TUNED.value)
         equal = [run for run in runs.read(folder) if run.setting.seconds == _SECONDS.value]

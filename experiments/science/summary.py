@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import math
 import statistics
 
+from experiments.reports.tables import grid
 from experiments.science import rivals, tasks
 from experiments.science.runs import Run
 
@@ -60,7 +61,7 @@ def table(
     """Median and range over the seeds, a row for each problem; the best median is bold."""
     names = methods(recorded)
     labels = [rivals.ALL[name].label for name in names]
-    lines = [_row(["task", *labels]), _row(["---", *["---:"] * len(names)])]
+    rows = []
     for problem in problems(recorded):
         medians = {
             name: statistics.median(numbers[problem, name])
@@ -74,8 +75,8 @@ def table(
             else ""
             for name in names
         ]
-        lines.append(_row([problem, *row]))
-    return "\n".join(lines)
+        rows.append([problem, *row])
+    return grid(["task", *labels], rows, labels=1)
 
 
 def winners(recorded: Sequence[Run]) -> str:
@@ -118,10 +119,6 @@ def report(recorded: Sequence[Run], heading: str = "##") -> str:
         "\n\n".join([intro, *(f"{heading} {title}\n\n{body}" for title, body in parts.items())])
         + "\n"
     )
-
-
-def _row(words: Sequence[str]) -> str:
-    return f"| {' | '.join(words)} |"
 
 
 def _cell(numbers: Sequence[float], digits: int, best: bool) -> str:
