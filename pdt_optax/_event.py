@@ -192,27 +192,6 @@ class Event:
         jump = (path[-1] + offset).astype(self.narrowest[block]).astype(update.dtype)
         return path, jump
 
-    def along(self, amplitudes: jax.Array) -> list[jax.Array]:
-        """Updates that lead from where the optimizer arrives along increments and move.
-
-        Args:
-          amplitudes: of the ``h - 1`` increments, in the order of the ring, and of the
-            optimizer's move, ``(G, h)``.
-
-        Returns:
-          Updates of the leaves; a coordinate that would not be finite stays.
-        """
-        moved = []
-        for weight, update, column, move, group in zip(
-            self.weights, self.updates, self.columns, self.moves, self.ids, strict=True
-        ):
-            directions = _basis.extended(column[:-1], move)
-            (jump,) = _basis.combinations(amplitudes[:, None], directions, group)
-            jump = update + jump.astype(update.dtype)
-            is_safe = jnp.isfinite(_leaves.apply_update(weight, jump))
-            moved.append(jnp.where(is_safe, jump, update))
-        return self.layout.leaves(moved, self.proposed)
-
     def relative_error(self, first: jax.Array, usable: jax.Array) -> jax.Array:
         """``||p_1 - w_opt|| / ||d||`` over the groups that are usable and finite; inf if none is.
 

@@ -13,6 +13,7 @@ from pdt_optax._event import Event, Landing
 from pdt_optax._jump import Jump, with_extras
 from pdt_optax._leaves import compute_dtype
 from pdt_optax._ring import Ring
+from pdt_optax._span import Span
 
 _MOST_DAMPING = 1e6
 
@@ -51,6 +52,9 @@ class Solve(Jump):
     Attributes:
       history: the span: ``history - 1`` increments between snapshots, and the optimizer's move.
       damping: the first :math:`\lambda`.
+      radius: the longest jump, in units of the root mean square of the lengths of the
+        directions; a longer one is shortened. If the residuals are those of a mini-batch, 0.5
+        is safer; ``math.inf`` is no limit.
       chunk: directions that are pushed forward at a time. Each takes the memory of an
         evaluation's activations and of the parameters.
       start: the first jump may come at the end of this period, counted from 1.
@@ -90,6 +94,7 @@ class Solve(Jump):
 
     history: int = 16
     damping: float = 1e-3
+    radius: float = 1.0
     chunk: int = 16
     start: int = 1
     interval: int = 0
@@ -101,6 +106,8 @@ class Solve(Jump):
         _checks.set_int(self, "interval", 0)
         if not _checks.is_number(self.damping) or not 0 < self.damping <= _MOST_DAMPING:
             raise ValueError(f"`damping` must be in (0, {_MOST_DAMPING:g}], got {self.damping!r}.")
+        if not _checks.is_number(self.radius) or not self.radius > 0:
+            raise ValueError(f"`radius` must be a number above 0, got {self.radius!r}.")
 
     @property
     def kind(self) -> Ring:
@@ -140,9 +147,10 @@ class Solve(Jump):
           value_fn: from updates of the leaves to a loss; used if there are no residuals.
         """
         dtype, shape = compute_dtype(*event.moves), (event.num_groups, self.history)
+        span = Span(event)
 
         def moved(amplitudes: jax.Array) -> list[jax.Array]:
-            return event.along(amplitudes.reshape(shape))
+            return span.updates(amplitudes.reshape(shape))
 
         start = jnp.zeros(shape[0] * shape[1], dtype)
         if value_fn is not None:
@@ -161,7 +169,7 @@ class Solve(Jump):
         else:
             raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
         damping = event.damping.astype(dtype)
-        step = model.step(damping)
+        step = span.shortened(model.step(damping).reshape(shape), self.radius).reshape(-1)
         landing = moved(step)
         found = loss_fn(landing)
         is_lower = jnp.isfinite(found) & (found < model.loss)

@@ -1,6 +1,7 @@
 """Solved jumps against least squares in NumPy, and what they must never do."""
 
 import functools
+import math
 from typing import Any
 
 import chex
@@ -69,8 +70,9 @@ def train(tx, steps, start=START, **extra):
 class Oracle:
     """The same run in NumPy, float64, written from the equations."""
 
-    def __init__(self, groups, value=False):
+    def __init__(self, groups, value=False, radius=1.0):
         self.weights, self.groups, self.value = START.copy(), groups, value
+        self.radius, self.shortened = radius, 0
         self.snapshots, self.damping = [START.copy()], DAMPING
 
     def residuals(self, weights):
@@ -95,7 +97,15 @@ class Oracle:
         span = np.diff([*self.snapshots[-HISTORY:], self.weights], axis=0).T
         member = self.groups[:, None] == np.unique(self.groups)[None]
         basis = (span[:, None] * member[:, :, None]).reshape(len(span), -1)
-        step, expected = (self.newton if self.value else self.least_squares)(basis)
+        step = (self.newton if self.value else self.least_squares)(basis)
+        most = (
+            self.radius
+            * np.linalg.norm(np.pad(span, ((0, 0), (HISTORY - span.shape[1], 0))))
+            / np.sqrt(HISTORY)
+        )
+        self.shortened += np.linalg.norm(basis @ step) > most
+        step *= min(1, most / np.linalg.norm(basis @ step))
+        expected = self.expected(basis, step)
         landing = self.weights + basis @ step
         gain = self.loss(self.weights) - self.loss(landing)
         ratio = gain / expected if gain > 0 else 0.0
@@ -112,8 +122,14 @@ class Oracle:
         scale = np.sqrt((jacobian**2).sum(axis=0))
         rows = np.concatenate([jacobian, np.sqrt(self.damping) * np.diag(scale)])
         right = np.concatenate([-residuals, np.zeros(len(scale))])
-        step = np.linalg.lstsq(rows, right, rcond=None)[0]
-        return step, np.sum(residuals**2) - np.sum((residuals + jacobian @ step) ** 2)
+        return np.linalg.lstsq(rows, right, rcond=None)[0]
+
+    def expected(self, basis, step):
+        residuals, move = self.residuals(self.weights), basis @ step
+        if self.value:
+            curved = move @ self.hessian(self.weights) @ move
+            return -move @ self.gradient(self.weights) - curved / 2
+        return np.sum(residuals**2) - np.sum((residuals + self.jacobian(self.weights) @ move) ** 2)
 
     def newton(self, basis):
         gradient = basis.T @ self.gradient(self.weights)
@@ -121,23 +137,25 @@ class Oracle:
         scale = 1 / np.sqrt(np.abs(np.diag(hessian)))
         values, vectors = np.linalg.eig(hessian * scale * scale[:, None])
         inverse = vectors @ np.diag(1 / (np.abs(values) + self.damping)) @ np.linalg.inv(vectors)
-        step = -scale * (inverse @ (scale * gradient))
-        return step, -step @ gradient - step @ hessian @ step / 2
+        return -scale * (inverse @ (scale * gradient))
 
 
+@pytest.mark.parametrize("radius", [math.inf, 0.5])
 @pytest.mark.parametrize("largest_small", [2**12, 3])
 @pytest.mark.parametrize("scope", SCOPES)
-def test_an_event_is_damped_least_squares(monkeypatch, scope, largest_small):
+def test_an_event_is_damped_least_squares(monkeypatch, scope, largest_small, radius):
     """Of leaves that lie end to end, and the larger one by itself."""
     monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
+    jump = pdt_optax.Solve(history=HISTORY, damping=DAMPING, radius=radius)
     with jax.enable_x64():
-        found, reports = train(make(scope=scope), 12)
-    oracle = Oracle(SCOPES[scope])
+        found, reports = train(make(jump=jump, scope=scope), 12)
+    oracle = Oracle(SCOPES[scope], radius=radius)
     for event in range(1, 7):
         np.testing.assert_allclose(found[EVERY * event - 1], oracle.step(), rtol=0, atol=1e-8)
         assert reports.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
         oracle.damping = float(reports.damping[EVERY * event - 1])  # Which is float32.
     assert (reports.jump_candidate[1::2] == 0).sum() >= 4
+    assert (oracle.shortened > 2) == (radius < 1)
 
 
 def test_an_event_of_a_value_is_a_saddle_free_newton_step():
@@ -154,7 +172,7 @@ def test_a_quadratic_loss_is_least_in_the_span_after_one_jump():
     linear = lambda params: jnp.asarray(MATRIX) @ flat(params) - jnp.asarray(TARGETS)  # noqa: E731
 
     with jax.enable_x64():
-        tx = make(3, pdt_optax.Solve(history=HISTORY, damping=1e-12, start=3))
+        tx = make(3, pdt_optax.Solve(history=HISTORY, damping=1e-12, radius=math.inf, start=3))
         params, state = tree(jnp.asarray(START)), None
         state = tx.init(params)
         snapshots = [START]
@@ -224,7 +242,8 @@ def test_loss_is_never_above_the_optimizers_own(gives_value):
     def value(params, rows):
         return jnp.sum(scored(params, rows) ** 2)
 
-    own, jumps = optax.sgd(0.003), make(1, optimizer=optax.sgd(0.003))
+    jump = pdt_optax.Solve(history=HISTORY, damping=DAMPING, radius=math.inf)
+    own, jumps = optax.sgd(0.003), make(1, jump, optax.sgd(0.003))
 
     def step(carry, rows):
         params, state = carry
@@ -428,6 +447,7 @@ def test_under_shard_map_the_residuals_of_all_devices_count():
         (lambda: pdt_optax.Solve(start=0), "`start` must be an int of at least 1, got 0"),
         (lambda: pdt_optax.Solve(interval=-1), "`interval` must be an int of at least 0, got -1"),
         (lambda: pdt_optax.Solve(damping=0), r"`damping` must be in \(0, 1e\+06\], got 0"),
+        (lambda: pdt_optax.Solve(radius=0), "`radius` must be a number above 0, got 0"),
         (lambda: pdt_optax.Solve(damping="x"), r"`damping` must be in \(0, 1e\+06\], got 'x'"),
         (lambda: pdt_optax.pdt(1, pdt_optax.Solve), "`jump` must be a way of jumping"),
     ],

@@ -1,0 +1,68 @@
+"""The span of the last increments and of the optimizer's own move."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from pdt_optax import _basis, _leaves, _sums
+from pdt_optax._basis import Column
+from pdt_optax._event import Event
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """Where an event may land: from where the optimizer arrives, along a few directions.
+
+    Amplitudes are those of the ``h - 1`` increments, in the order of the ring, and of the
+    optimizer's move, ``(G, h)``.
+
+    Attributes:
+      event: the event.
+    """
+
+    event: Event
+
+    @functools.cached_property
+    def _directions(self) -> list[Column]:
+        columns, moves = self.event.columns, self.event.moves
+        return [
+            _basis.extended(column[:-1], move) for column, move in zip(columns, moves, strict=True)
+        ]
+
+    def updates(self, amplitudes: jax.Array) -> list[jax.Array]:
+        """Updates of the leaves that lead there; a coordinate that would not be finite stays."""
+        event, moved = self.event, []
+        for weight, update, jump in zip(
+            event.weights, event.updates, self._jumps(amplitudes), strict=True
+        ):
+            jump = update + jump.astype(update.dtype)
+            is_safe = jnp.isfinite(_leaves.apply_update(weight, jump))
+            moved.append(jnp.where(is_safe, jump, update))
+        return event.layout.leaves(moved, event.proposed)
+
+    def shortened(self, amplitudes: jax.Array, radius: float) -> jax.Array:
+        """Amplitudes of a jump that is not too long.
+
+        Args:
+          amplitudes: of a jump.
+          radius: the longest one, in units of the root mean square of the directions' lengths.
+        """
+        event, sums = self.event, []
+        for directions, jump, group in zip(
+            self._directions, self._jumps(amplitudes), event.ids, strict=True
+        ):
+            squares = sum(direction * direction for direction in directions)
+            sums.append(_sums.of_block([jump * jump, jnp.asarray(squares)], group))
+        squares = _sums.by_group(sums, event.ids, event.num_groups, event.axis_name)
+        length, total = squares.sum(axis=0)
+        most = radius**2 * total / amplitudes.shape[-1]
+        return amplitudes * jnp.where(length > most, jnp.sqrt(most / length), 1)
+
+    def _jumps(self, amplitudes: jax.Array) -> list[jax.Array]:
+        combinations = functools.partial(_basis.combinations, amplitudes[:, None])
+        return [
+            combinations(directions, group)[0]
+            for directions, group in zip(self._directions, self.event.ids, strict=True)
+        ]
