@@ -1,6 +1,6 @@
 """Predictive Differential Training: train faster along predicted dynamics."""
 
-from pdt_optax import criteria, dynamics, ire, predictors, state, training_time
+from pdt_optax import criteria, dynamics, ire, predictors, state, testing, training_time
 from pdt_optax._adaptive import Adaptive
 from pdt_optax._diagnostics import Metrics, metrics
 from pdt_optax._extrapolate import Extrapolate
@@ -30,5 +30,6 @@ __all__ = [
     "predictors",
     "reset_momentum",
     "state",
+    "testing",
     "training_time",
 ]
