@@ -77,5 +77,5 @@ def test_ways_of_jumping_pass(jump):
 
 @pytest.mark.slow
 def test_a_wrong_way_of_jumping_is_found():
-    with pytest.raises(AssertionError, match="must not reach the parameters|must go as each"):
+    with pytest.raises(AssertionError, match="must not reach the parameters"):
         testing.check_jump(Astray(history=3, start=2))

@@ -110,7 +110,7 @@ def report(recorded: Sequence[Run], heading: str = "##") -> str:
         "Steps": table(recorded, cells(recorded, lambda run: run.steps[-1]), least_is_best=False),
     }
     intro = (
-        f"Each run trains for {seconds} seconds of its own time, compiling and scoring apart; "
+        f"Each run trains for {seconds} seconds, compiling and scoring apart; "
         f"{len(seeds)} seeds. Cells are medians with the range in brackets; "
         "a dash is what was not reached in half of the runs.\n\n"
         f"Where each ends with the least median loss:\n\n{winners(recorded)}"
