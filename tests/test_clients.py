@@ -149,6 +149,18 @@ def test_members_of_an_ensemble_as_alone(jump):
         chex.assert_trees_all_close(found, expected, atol=recipes.CLOSE[jump])
 
 
+@recipes.in_short("solve")
+def test_accumulated_gradients_as_those_of_whole_steps(jump):
+    given = {"optax": optax, "pdt_optax": pdt_optax, "jump": recipes.JUMPS[jump]}
+    given |= {"optimizer": optax.adam(0.02), "mini_steps": 3, "snapshot_every": 2}
+    tx, leaves = recipes.run("`MultiSteps`", **given)["tx"], leaves_of(Model(jax.random.key(0)))
+    is_blind = jump == "extrapolate"
+    found, _ = recipes.by_hand(tx, loss_of_leaves, leaves, 3 * STEPS, is_blind)
+    expected, state = recipes.by_hand(link(jump), loss_of_leaves, leaves, STEPS, is_blind)
+    chex.assert_trees_all_close(found, expected, atol=recipes.CLOSE[jump])
+    assert pdt_optax.metrics(state).predictions > 0
+
+
 class Field(eqx.Module):
     """dy/dt = A y, with the matrix as parameters."""
 

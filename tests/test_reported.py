@@ -10,8 +10,8 @@ import chex
 import equinox as eqx
 from flax import nnx
 import jax
-from jax.sharding import AxisType, PartitionSpec
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 import numpy as np
 import optax
 import optimistix
@@ -119,7 +119,7 @@ def test_checkpoint_of_a_model_of_more_layers():
         return {"params": params, "state": link().init(params)}
 
     for theirs, ours in ((4, 3), (3, 4)):
-        with pytest.raises(ValueError, match="params/layer3 is (missing|float32)"):
+        with pytest.raises(ValueError, match=r"params/layer3 is (missing|float32)"):
             pdt_optax.state.restore_types(saved(theirs), saved(ours))
 
 
@@ -247,17 +247,19 @@ def test_parameters_in_a_node_of_ones_own():
 
 def test_another_optimizer_takes_over_the_history():
     """NVIDIA/physicsnemo-sym#249: Adam first, then another optimizer from its checkpoint."""
-    params, (_, history) = run(link("solve"), PARAMS, steps=8)
+    params, state = run(link("solve"), PARAMS, steps=8)
+    history = state[-1]
     second = optax.chain(optax.adam(0.01), pdt_optax.pdt(2, recipes.JUMPS["solve"]))
-    state = (*second.init(params)[:-1], history)
+    fresh: Any = second.init(params)
+    state = (*fresh[:-1], history)
     updates, state = jax.jit(functools.partial(second.update, value_fn=loss))(
         jax.grad(loss)(params), state, params
     )
     assert pdt_optax.metrics(state).snapshots == pdt_optax.metrics(history).snapshots == 4
     assert state[-1].pdt_count == 1
-    chex.assert_trees_all_close(updates["a"], -0.01 * jnp.sign(params["a"]), rtol=1e-3)
+    chex.assert_trees_all_close(updates["a"], -0.01 * jnp.sign(params["a"]), rtol=0.01)
+    other = pdt_optax.pdt(2, pdt_optax.Solve(history=6))
     with pytest.raises(ValueError, match="`history` must be as it was"):
-        other = pdt_optax.pdt(2, pdt_optax.Solve(history=6))
         other.update(params, history, params, value_fn=loss)
 
 

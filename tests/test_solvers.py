@@ -167,7 +167,8 @@ def loss_by_hand(data):
             return jnp.trace(jax.hessian(u, argnums=1)(leaves, x)) - source(x)
 
         inside = jax.vmap(residual)(batch.domain_batch)
-        border = jax.vmap(lambda x: u(leaves, x))(jnp.vstack(jnp.moveaxis(batch.border_batch, 2, 0)))
+        points = jnp.moveaxis(batch.border_batch, 2, 0).reshape(-1, 2)
+        border = jax.vmap(lambda x: u(leaves, x))(points)
         return jnp.mean(inside**2) + 20 * 4 * jnp.mean(border**2)
 
     return loss
@@ -185,8 +186,8 @@ def test_jinns_trains_as_a_loop_by_hand(jump):
     way, _, by_residuals = jump.partition(", ")
     params, loss, data = poisson()
     tx = optax.chain(optax.adam(0.01), pdt_optax.pdt(10, recipes.JUMPS[way]))
-    names = {"jinns": jinns, "jax": jax, "jnp": jnp, "params": params, "steps": 200, "tx": tx}
-    names |= {"loss": loss, "data": data}
+    problem = {"n_iter": 200, "init_params": params, "loss": loss, "data": data, "verbose": False}
+    names = {"jinns": jinns, "jax": jax, "jnp": jnp, "tx": tx, "problem": problem}
     code = recipes.BLOCKS[HEADINGS[0]]
     if way == "extrapolate":
         code = code.replace('{"value_fn": callback_value} | held', "None")
