@@ -3,7 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-paper science test test-all bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
+# The oldest versions that the package allows, and its own tests: programs and clients need newer
+# ones, and test_memory holds for the compiler of newer ones.
+OLDEST := jax==0.7.0 jaxlib==0.7.0 optax==0.2.8 'numpy==2.0.*' 'flax<0.12' chex hypothesis \
+  orbax-checkpoint pydmd pytest pytest-xdist scikit-learn
+OLDEST_TESTS := arguments checkpoint citizen criteria dynamics extra_arguments fuzz ire_citizen \
+  ire_sharding momentum oracle pdt predictors programs schedule sharding shampoo solve \
+  storage streaming sums svd training_time verify
+
+.PHONY: help demo demo-paper science test test-all test-oldest bench fuzz kill smoke lint format toy tpu docs figures tables notebooks package clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -31,6 +39,10 @@ test: lint  ## Lint, types, tests and doctests
 
 test-all: lint  ## What `test` does, and whole programs, studies, published sizes, notebooks
 	$(BIN)/python -m pytest -m ""
+
+test-oldest:  ## The tests of the package on the oldest jax that it allows
+	$(MAKE) VENV=.venv-oldest .venv-oldest/oldest
+	.venv-oldest/bin/python -m pytest pdt_optax $(OLDEST_TESTS:%=tests/test_%.py)
 
 bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
 	$(BIN)/python -m experiments.benchmarks.events
@@ -73,13 +85,17 @@ format: $(VENV)/test  ## Format and fix
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .venv-tpu .pytest_cache .ruff_cache build dist docs/_build *.egg-info
+	rm -rf $(VENV) .venv-tpu .venv-oldest .pytest_cache .ruff_cache build dist docs/_build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.13 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/oldest: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable . $(OLDEST)
+	@touch $@
 
 $(VENV)/%: pyproject.toml $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -44,8 +44,8 @@ class Core:
     def leaves(self) -> list[Any]:
         """The parameters that take part."""
         leaves = self.layout.floats.select(jax.tree.leaves(self._params))
-        shape = jax.ShapeDtypeStruct
-        return [leaf if isinstance(leaf, shape) else jnp.asarray(leaf) for leaf in leaves]
+        known = jax.ShapeDtypeStruct | jax.Array
+        return [leaf if isinstance(leaf, known) else jnp.asarray(leaf) for leaf in leaves]
 
     def init(self, damping: float) -> tuple[History, PredictionReport]:
         """The history that holds the parameters, and the report of no prediction."""

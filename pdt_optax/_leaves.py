@@ -109,12 +109,19 @@ def check_shapes(name: str, tree: Any, params: Any) -> None:
 
 
 def check_real(params: Any) -> None:
-    """Raises ValueError if a leaf is complex."""
+    """Raises ValueError if a leaf is complex, or no array."""
     for path, leaf in jax.tree.leaves_with_path(params):
-        if jnp.issubdtype(leaf_dtype(leaf), jnp.complexfloating):
+        where = jax.tree_util.keystr(path) or "the root"
+        try:
+            dtype = leaf_dtype(leaf)
+        except TypeError:
             raise ValueError(
-                f"`params` must be real, got {leaf_dtype(leaf)} at "
-                f"{jax.tree_util.keystr(path) or 'the root'}. Keep real and imaginary parts "
+                f"`params` must hold arrays, got {leaf!r} at {where}. Leave it out, as "
+                "equinox.filter(model, equinox.is_inexact_array) does, here and in `update`."
+            ) from None
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"`params` must be real, got {dtype} at {where}. Keep real and imaginary parts "
                 "as leaves of their own, as optax.contrib.split_real_and_imaginary does, which "
                 "however passes no extra arguments on, as pdt_optax.Verify needs."
             )

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from pdt_optax import _leaves
+from pdt_optax._state import PDTState
 
 _ARGUMENTS = {
     "anchor": "params",
@@ -52,9 +53,24 @@ def restore_types(saved: Any, state: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(state), [found[path] for path in expected])
 
 
+def check_is_state(state: Any) -> None:
+    """Raises ValueError for plain tuples, as some files give them back."""
+    if not isinstance(state, PDTState):
+        raise ValueError(_untyped(f"a {type(state).__name__}"))
+
+
 def check_state(state: Any, expected: Any) -> None:
     """Raises ValueError unless a state passed to ``update`` is such as ``init`` would give."""
     _check_same(_by_path(state), _by_path(expected), "the state passed to `update`")
+    if jax.tree.structure(state) != jax.tree.structure(expected):
+        raise ValueError(_untyped(str(jax.tree.structure(state))))
+
+
+def _untyped(found: str) -> str:
+    return (
+        "`state` must be made of the types that `init` gives; what was read from a file gets "
+        f"them by pdt_optax.state.restore_types(saved, tx.init(params)). Got {found}."
+    )
 
 
 def _check_same(found: dict[str, Any], expected: dict[str, Any], where: str) -> None:

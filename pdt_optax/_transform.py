@@ -124,6 +124,7 @@ def pdt(
         _checks.check_passed("params", params, "params")
         jump.check_passed(extra_args)
         _leaves.check_shapes("updates", updates, params)
+        _restore.check_is_state(state)
         _leaves.check_structure("params", params, state.history.anchor, "those given to `init`")
         _restore.check_state(state, jax.eval_shape(init_fn, params))
         core = core_of(params)

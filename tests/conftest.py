@@ -9,6 +9,9 @@ import os
 import jax
 import pytest
 
+if not hasattr(jax, "enable_x64"):  # Before jax 0.8.
+    jax.enable_x64, jax.set_mesh = jax.experimental.enable_x64, jax.sharding.use_mesh
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 

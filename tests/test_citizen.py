@@ -3,8 +3,6 @@
 import functools
 
 import chex
-from flax import nnx
-from flax.training import train_state
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -296,32 +294,6 @@ def test_bad_arguments(options, message):
 def test_criteria_that_return_no_mask(mask):
     with pytest.raises(ValueError, match="`criteria` must return a boolean array"):
         run(link(False, criteria=mask))
-
-
-def test_linen_train_state():
-    """TrainState passes no extra arguments: the recipe of docs/compatibility.md."""
-
-    class TrainState(train_state.TrainState):
-        def apply_gradients(self, *, grads, **extra_args):
-            updates, opt_state = self.tx.update(grads, self.opt_state, self.params, **extra_args)
-            params = optax.apply_updates(self.params, updates)
-            return self.replace(step=self.step + 1, params=params, opt_state=opt_state)
-
-    tx = optax.chain(SGD, link(True))
-    state = TrainState.create(apply_fn=None, params=initial_params(), tx=tx)
-    step = jax.jit(lambda s: s.apply_gradients(grads=jax.grad(loss)(s.params), value_fn=loss))
-    for _ in range(12):
-        state = step(state)
-    chex.assert_trees_all_close(state.params, run(tx)[0], rtol=1e-5)
-
-
-def test_nnx_optimizer():
-    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
-    optimizer = nnx.Optimizer(model, optax.chain(SGD, link(False)), wrt=nnx.Param)
-    step = nnx.jit(lambda m, o: o.update(m, nnx.grad(lambda m: jnp.sum(m.kernel**2))(m)))
-    for _ in range(12):
-        step(model, optimizer)
-    assert pdt_optax.metrics(optimizer.opt_state).predictions == 4
 
 
 def test_resetting_the_own_state_after_a_jump():

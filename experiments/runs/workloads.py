@@ -80,8 +80,11 @@ def create(
 
     Raises:
       ValueError: if the model cannot be trained on the data set.
+      ZeroDivisionError: if a layer has no units, as initializers before jax 0.12 have it.
     """
     modes = _Modes(model, dataset, resolution)
+    if not all(leaf.size for leaf in jax.tree.leaves(nnx.state(modes.module, nnx.Param))):
+        raise ZeroDivisionError("a layer without units")
     if isinstance(modes.module, SimSiam):
         return _without_labels(modes, dataset)
     return _classification(modes, dataset)
