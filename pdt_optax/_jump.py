@@ -50,9 +50,11 @@ class Jump:
 def check_jump(jump: Any) -> None:
     """Raises ValueError unless it is a way of jumping."""
     if not isinstance(jump, Jump):
+        is_class = isinstance(jump, type) and issubclass(jump, Jump)
+        hint = f" Call it: pdt_optax.{jump.__name__}()." if is_class else ""
         raise ValueError(
             "`jump` must be a way of jumping, such as pdt_optax.Extrapolate() or "
-            f"pdt_optax.Verify(); got {jump!r}."
+            f"pdt_optax.Verify(); got {jump!r}.{hint}"
         )
 
 

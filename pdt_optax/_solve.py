@@ -170,7 +170,7 @@ class Solve(Jump):
         ]
         sizes = _sums.leaf_sizes(event.layout, event.weights, event.axis_name)
         gain, rounding = model.gain(step), 10 * jnp.finfo(dtype).eps * jnp.abs(model.loss)
-        ratio = (model.loss - found) / jnp.where(gain > 0, gain, jnp.inf)
+        ratio = jnp.where(gain > 0, (model.loss - found) / jnp.where(gain > 0, gain, 1), 0)
         return Landing(
             updates=updates,
             accepted=jnp.where(is_lower, jnp.asarray(sizes, jnp.float32), 0),

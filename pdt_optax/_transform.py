@@ -96,6 +96,7 @@ def pdt(
       Wang et al., `Predictive Differential Training Guided by Training Dynamics
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
+    _checks.check_no_optimizer(snapshot_every, jump)
     snapshot_every = _checks.as_int("snapshot_every", snapshot_every, 1)
     check_jump(jump)
     _quantize.check_dtype("history_dtype", history_dtype)
@@ -115,6 +116,9 @@ def pdt(
             pdt_count=jnp.zeros([], jnp.int32),
             predictions=jnp.zeros([], jnp.int32),
             last_prediction=jnp.zeros([], jnp.int32),
+            jumps=jnp.zeros([], jnp.int32),
+            steps_until_jump=jnp.full([], clock.steps_until_first, jnp.int32),
+            foreign_changes=jnp.zeros([], jnp.int32),
             history=history,
             schedule=scheduler and scheduler.init(core),
             report=report,
@@ -129,6 +133,10 @@ def pdt(
         core = core_of(params)
         if not len(core.layout):
             return updates, state
+        changes = core.foreign_changes(state)
+        # Never negative; XLA copies what is read and written later unless one waits for the other.
+        count = jnp.where(changes < 0, 0, state.pdt_count)
+        state = state._replace(pdt_count=count, foreign_changes=changes)
         extra = jump.functions(core, updates, extra_args)
         leaves = core.layout.floats.of(updates)
         if scheduler is None:
@@ -186,5 +194,7 @@ def end_period(
     def moved(param, update):
         return _leaves.apply_update(param, update) if _leaves.is_float(param) else param
 
+    changes = optax.tree.get(state, "foreign_changes")  # The optimizer made those of a period.
     updates, state = link.update(jax.tree.map(nothing, params), state, params, **extra_args)
+    state = optax.tree.set(state, foreign_changes=changes)
     return jax.tree.map(moved, params, updates), state
