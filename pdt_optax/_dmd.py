@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdt_optax._checks import is_int, is_number
-from pdt_optax._svd import least_squares, svd
+from pdt_optax._svd import least_squares, root, svd
 
 
 class Gram(NamedTuple):
@@ -101,10 +101,10 @@ def fit(
     eps = jnp.finfo(gram.matrix.dtype).eps
     history = x.shape[0]
 
-    sizes = jnp.sqrt(jnp.diagonal(gram.matrix))
+    sizes = root(jnp.diagonal(gram.matrix))
     norms = _nonzero(sizes)
     _, values, vectors = svd(gram.matrix / jnp.outer(norms, norms))
-    factor = jnp.outer(jnp.sqrt(values), norms) * vectors.T
+    factor = jnp.outer(root(values), norms) * vectors.T
 
     snapshots = factor @ x
     u, s, v = svd(snapshots)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from pdt_optax import _checks, _quadratic, _sums
 from pdt_optax._core import Core
 from pdt_optax._event import Event, Landing
-from pdt_optax._jump import Jump, with_extras
+from pdt_optax._jump import WRAPPERS, Jump, with_extras
 from pdt_optax._leaves import compute_dtype
 from pdt_optax._ring import Ring
 
@@ -93,6 +93,7 @@ class Solve(Jump):
     chunk: int = 16
     start: int = 1
     interval: int = 0
+    takes_residuals = True
 
     def __post_init__(self):
         _checks.set_int(self, "history", 2)
@@ -112,7 +113,7 @@ class Solve(Jump):
         if given.get("residual_fn") is None and given.get("value_fn") is None:
             raise ValueError(
                 "`residual_fn` or `value_fn` must be passed to `update`: tx.update(grads, state, "
-                "params, residual_fn=lambda params: residuals(params)); got neither."
+                f"params, residual_fn=lambda params: residuals(params)); got neither. {WRAPPERS}"
             )
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:

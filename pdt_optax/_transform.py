@@ -10,8 +10,9 @@ import optax
 from pdt_optax import _checks, _leaves, _quantize, _restore, _sums
 from pdt_optax._clock import Clock
 from pdt_optax._core import Core
+from pdt_optax._eager import compiled_once
 from pdt_optax._extrapolate import Extrapolate
-from pdt_optax._jump import Jump, check_jump
+from pdt_optax._jump import Jump, check_jump, warn_of_residuals
 from pdt_optax._scheduler import Scheduler
 from pdt_optax._state import PDTState
 
@@ -37,7 +38,8 @@ def pdt(
     history, sharded like it; leaves of up to 4,096 numbers lie end to end in one array,
     replicated. Give the state and the parameters to ``jit``'s ``donate_argnums``: otherwise
     every step copies the history. The update is not reverse-mode differentiable. Call it
-    under :func:`jax.jit`: outside of it every call compiles anew, which takes seconds.
+    under :func:`jax.jit`. Outside of it the first call compiles it alone, and so does every call
+    with a new function object, such as a lambda written in the loop.
 
     Args:
       snapshot_every: optimizer steps in a snapshot period, the unit of time of `jump`;
@@ -127,6 +129,7 @@ def pdt(
     def update_fn(updates, state: Any, params=None, **extra_args) -> Any:
         _checks.check_passed("params", params, "params")
         jump.check_passed(extra_args)
+        warn_of_residuals(jump, extra_args)
         _leaves.check_shapes("updates", updates, params)
         _leaves.check_structure("params", params, state.history.anchor, "those given to `init`")
         _restore.check_state(state, jax.eval_shape(init_fn, params))
@@ -145,7 +148,7 @@ def pdt(
             leaves, state = scheduler.tick(core, state, leaves, extra, extra_args.get("value"))
         return core.layout.floats.replace(updates, leaves), state
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, compiled_once(update_fn))
 
 
 def end_period(
