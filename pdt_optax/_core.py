@@ -74,7 +74,7 @@ class Core:
                 self.layout.blocks(self.leaves), state.history.stored(self.layout), strict=True
             ):
                 apart = jnp.abs(_basis.difference(new, held.newest))
-                rounding = 4 * float(jnp.finfo(new.dtype).eps) * jnp.abs(held.newest)
+                rounding = 2 * float(jnp.finfo(new.dtype).eps) * jnp.abs(held.newest)
                 sums.append(_sums.of_block([apart, rounding.astype(apart.dtype)], 0))
             apart, rounding = _sums.by_group(sums, [0] * len(sums), 1, self.axis_name)[0]
             return jnp.where(apart > rounding, optax.safe_increment(count), count)
