@@ -94,7 +94,9 @@ def main(config: RunConfig, runtime: Runtime) -> None:
         epochs = arm.epochs or config.epochs
         first = -(-arm.link.steps_until_jump() // every) if arm.link else 0
         if first > epochs:
-            say(f"{arm.name}: no jump in {epochs} epochs, the first may come at the end of {first}.")
+            say(
+                f"{arm.name}: no jump in {epochs} epochs, the first may come at the end of {first}."
+            )
     stop = checkpoints.Stop()
     try:
         with stop.on_signals():

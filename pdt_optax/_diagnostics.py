@@ -38,8 +38,8 @@ class Metrics(NamedTuple):
       mask_ratio_per_leaf: accepted share of each floating-point leaf, a tree
         like the parameters with :class:`optax.MaskedNode` for the others.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
-        prediction one snapshot ahead in units of the optimizer's move; inf if only
-        the optimizer did not move. With :class:`pdt_optax.Solve` ``abs(1 - g)``, ``g`` the
+        prediction one snapshot ahead in units of the optimizer's move, 1 for one that nothing
+        moves; inf if only the optimizer did not move. With :class:`pdt_optax.Solve` ``abs(1 - g)``, ``g`` the
         gain in loss relative to the gain of its quadratic model.
       eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
         modulus first; zero outside the rank. With :class:`pdt_optax.Solve` ``(G, 0)``.

@@ -35,7 +35,9 @@ def test_compiled_once(name):
         params: Any = jnp.ones(3)
         state, counts = tx.init(params), []
         for _ in range(5):
-            updates, state = update(-0.1 * gradient(params), state, params, value_fn=loss, value=2.0)
+            updates, state = update(
+                -0.1 * gradient(params), state, params, value_fn=loss, value=2.0
+            )
             params = optax.apply_updates(params, updates)
             counts.append(len(traces))
         assert len(set(counts)) == 1
