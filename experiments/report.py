@@ -39,7 +39,7 @@ def main(config: Settings) -> None:
         if config.tensorboard:
             print(tensorboard.write(run_dir, records.read(run_dir)), file=sys.stderr)
     except ImportError:
-        sys.exit("`tensorboard` needs tensorboardX: pip install 'pdt-optax[tensorboard]'")
+        sys.exit("`tensorboard` needs tensorboardX: pip install '.[tensorboard]' in a clone")
     except (OSError, ValueError) as error:
         sys.exit(f"`run`: {error}")
     print(_FORMATS[config.format](scores))

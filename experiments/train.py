@@ -89,6 +89,14 @@ def main(config: RunConfig, runtime: Runtime) -> None:
     is_first = devices.is_first()
     say = print if is_first else _silence
     say(f"Training {', '.join(arm.name for arm in arms)}: {summary.describe(vars(config))}")
+    every = workload.dataset.steps_per_epoch(config.batch_size)
+    for arm in arms:
+        epochs = arm.epochs or config.epochs
+        first = -(-arm.link.steps_until_jump() // every) if arm.link else 0
+        if first > epochs:
+            say(
+                f"{arm.name}: no jump in {epochs} epochs, the first may come at the end of {first}."
+            )
     stop = checkpoints.Stop()
     try:
         with stop.on_signals():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pdt_optax import _checks
-from pdt_optax._checks import is_int, is_number
+from pdt_optax._checks import MOST, is_int, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Adaptive:
         for name, valid, what in (
             ("max_error", is_number(self.max_error) and self.max_error > 0, "positive"),
             ("min_horizon", is_number(self.min_horizon) and self.min_horizon >= 1, "at least 1"),
-            ("max_interval", is_int(self.max_interval, 0), "an int of at least 0"),
+            ("max_interval", is_int(self.max_interval, 0, MOST), "an int of at least 0"),
             ("shrink", is_number(self.shrink) and 0 < self.shrink <= 1, "in (0, 1]"),
             ("grow", is_number(self.grow) and self.grow >= 1, "at least 1"),
         ):

@@ -10,16 +10,18 @@ from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
+MOST = 2**31 - 1  # Counts are int32.
+
 
 def is_number(value: Any) -> bool:
     """Whether it is a real number, and not a boolean."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def is_int(value: Any, least: int) -> bool:
-    """Whether it is an integer of at least `least`, and not a boolean."""
+def is_int(value: Any, least: int, most: float = math.inf) -> bool:
+    """Whether it is an integer from `least` to `most`, and not a boolean."""
     try:
-        return not isinstance(value, bool) and operator.index(value) >= least
+        return not isinstance(value, bool) and least <= operator.index(value) <= most
     except TypeError:
         return False
 
@@ -31,8 +33,11 @@ def as_int(name: str, value: Any, least: int) -> int:
             f"`{name}` must be a Python int of at least {least}, got {value!r}; with "
             "optax.inject_hyperparams, name it in `static_args`."
         )
-    if not is_int(value, least):
-        raise ValueError(f"`{name}` must be an int of at least {least}, got {value!r}.")
+    if not is_int(value, least, MOST):
+        is_whole = isinstance(value, float) and value.is_integer()
+        hint = " Divide integers by //." if is_whole else ""
+        most = f" and at most {MOST}" if is_number(value) and value > MOST else ""
+        raise ValueError(f"`{name}` must be an int of at least {least}{most}, got {value!r}.{hint}")
     return operator.index(value)
 
 
@@ -52,6 +57,15 @@ def check_optional(name: str, value: Any, kind: type) -> None:
     """Raises ValueError unless it is None or of the public class `kind`."""
     if value is not None and not isinstance(value, kind):
         raise ValueError(f"`{name}` must be None or a pdt_optax.{kind.__name__}, got {value!r}.")
+
+
+def check_no_optimizer(*arguments: Any) -> None:
+    """Raises ValueError for an optimizer that is to be wrapped."""
+    if any(callable(getattr(value, "update", None)) for value in arguments):
+        raise ValueError(
+            "pdt_optax.pdt takes no optimizer, it is the last link of a chain: write "
+            "optax.chain(optimizer, pdt_optax.pdt(snapshot_every, jump))."
+        )
 
 
 def check_transformation(name: str, value: Any) -> None:
@@ -94,11 +108,14 @@ def check_passed(name: str, value: Any, example: str) -> None:
 
 
 def scalar(name: str, value: Any, dtype: Any = jnp.float32) -> jax.Array:
-    """In a dtype; raises ValueError unless it is a scalar."""
+    """In a dtype; raises ValueError unless it is a floating-point scalar."""
     if not jax.tree_util.all_leaves([value]):
         raise ValueError(
             f"`{name}` must be a scalar, without auxiliary data; got {jax.tree.structure(value)}."
         )
+    found = getattr(value, "dtype", np.dtype(object))
+    if not (is_number(value) or jnp.issubdtype(found, jnp.floating)):
+        raise ValueError(f"`{name}` must be a floating-point scalar, got {value!r}.")
     value = jnp.asarray(value, dtype)
     if value.shape:
         raise ValueError(f"`{name}` must be a scalar, got an array of shape {value.shape}.")

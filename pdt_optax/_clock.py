@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pdt_optax._checks import MOST
 from pdt_optax._core import Core
 from pdt_optax._event import Limits
 from pdt_optax._run_if import run_if
@@ -23,6 +24,30 @@ class Clock:
     def ends(self, state: PDTState) -> jax.Array:
         """Whether the period ends with this step, also where it was longer before."""
         return state.pdt_count >= self.snapshot_every - 1
+
+    @property
+    def _first(self) -> int:
+        """The first period at whose end a jump may come."""
+        return max(self.jump.start, self.jump.kind.least_snapshots)
+
+    @property
+    def steps_until_first(self) -> int:
+        """Update calls up to the first that may jump."""
+        return min(self._first * self.snapshot_every, MOST)
+
+    def _periods_left(self, state: PDTState, interval: Any) -> jax.Array:
+        """How many periods end before the one at whose end the next jump may come."""
+        period, first = state.history.snapshots_taken, self._first
+        since_last = period - state.last_prediction
+        pause = jnp.where(state.predictions == 0, 0, interval - since_last + 1)
+        return jnp.maximum(jnp.maximum(first - period, pause), 0)
+
+    def steps_until_jump(self, state: PDTState, interval: Any) -> jax.Array:
+        """Update calls up to the next that may jump; what int32 cannot hold is its greatest."""
+        periods, every = self._periods_left(state, interval), self.snapshot_every
+        in_reach = periods <= (MOST - every) // every
+        steps = jnp.where(in_reach, periods, 0) * every
+        return jnp.where(in_reach, steps + jnp.maximum(every - state.pdt_count, 1), MOST)
 
     def tick(
         self,
@@ -49,11 +74,7 @@ class Clock:
         jump, period = self.jump, state.history.snapshots_taken
         ends = self.ends(state) & ~jnp.asarray(stays)
         interval = jump.interval if limits is None else limits.interval
-        predicts = (
-            ends
-            & (period >= max(jump.start, jump.kind.least_snapshots))
-            & ((state.predictions == 0) | (period - state.last_prediction > interval))
-        )
+        predicts = ends & (self._periods_left(state, interval) == 0)
 
         def predict(carry):
             updates, report = carry
@@ -64,11 +85,17 @@ class Clock:
         updates, report = run_if(predicts, predict, (updates, state.report))
         newest = core.arrive(updates)  # The parameters that `optax.apply_updates` will make.
         history = run_if(ends, lambda history: core.push(history, newest), state.history)
-        count = optax.safe_increment(state.predictions)
-        return updates, state._replace(
+        jumps = predicts & (report.mask_ratio > 0)
+        state = state._replace(
             pdt_count=jnp.where(ends | stays, 0, state.pdt_count + 1),
-            predictions=jnp.where(predicts, count, state.predictions),
+            predictions=_counted(state.predictions, predicts),
             last_prediction=jnp.where(predicts, period, state.last_prediction),
+            jumps=_counted(state.jumps, jumps),
             history=history,
             report=report,
         )
+        return updates, state._replace(steps_until_jump=self.steps_until_jump(state, interval))
+
+
+def _counted(count: jax.Array, happened: jax.Array) -> jax.Array:
+    return jnp.where(happened, optax.safe_increment(count), count)

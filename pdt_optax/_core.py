@@ -6,13 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from pdt_optax import _checks, _event, _history, _leaves, _sums
+from pdt_optax import _basis, _checks, _event, _history, _leaves, _sums
 from pdt_optax._event import Event, Limits
 from pdt_optax._history import History
 from pdt_optax._layout import Layout
 from pdt_optax._ring import Ring
-from pdt_optax._state import PredictionReport
+from pdt_optax._run_if import run_if
+from pdt_optax._state import PDTState, PredictionReport
 from pdt_optax._streaming import Streaming
 
 
@@ -59,6 +61,25 @@ class Core:
     def arrive(self, updates: list[jax.Array]) -> list[jax.Array]:
         """The leaves after their updates."""
         return list(map(_leaves.apply_update, self.leaves, updates))
+
+    def foreign_changes(self, state: PDTState) -> jax.Array:
+        """Counts one more if the parameters are not the snapshot that was kept just before.
+
+        All that takes part is compared, in the first step of a period.
+        """
+
+        def count(count):
+            sums = []
+            for new, held in zip(
+                self.layout.blocks(self.leaves), state.history.stored(self.layout), strict=True
+            ):
+                apart = jnp.abs(_basis.difference(new, held.newest))
+                rounding = 2 * float(jnp.finfo(new.dtype).eps) * jnp.abs(held.newest)
+                sums.append(_sums.of_block([apart, rounding.astype(apart.dtype)], 0))
+            apart, rounding = _sums.by_group(sums, [0] * len(sums), 1, self.axis_name)[0]
+            return jnp.where(apart > rounding, optax.safe_increment(count), count)
+
+        return run_if(state.pdt_count == 0, count, state.foreign_changes)
 
     def push(self, history: History, newest: list[jax.Array]) -> History:
         """The history with these leaves as its newest snapshot."""

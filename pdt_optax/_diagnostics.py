@@ -15,6 +15,7 @@ from pdt_optax._state import PDTState
 class Metrics(NamedTuple):
     """Diagnostics of :func:`pdt_optax.pdt`; made by :func:`pdt_optax.metrics`.
 
+    Printed, it says in a line what happened and when the next jump can come.
     What speaks of the last prediction is zero before it, `jump_candidate` -1.
     ``G`` is the number of groups of leaves (`scope`), ``h`` the history,
     `rank` + 1 of :class:`pdt_optax.Streaming`.
@@ -24,13 +25,21 @@ class Metrics(NamedTuple):
         :class:`pdt_optax.Streaming`.
       predictions: int32, predictions made.
       last_prediction: int32, the snapshot period at whose end it was made.
+      jumps: int32, predictions after which some coordinate jumped.
+      refused: int32, those after which none did.
+      jumped: bool, whether the last update jumped.
+      steps_until_jump: int32, update calls up to the next that may jump, that one included; at
+        most ``2**31 - 1``. More than are left: no jump will come.
+      foreign_changes: int32, how often the parameters were others in the step after a snapshot
+        than PDT had left. Not zero means that PDT is not the last link of the chain or stands
+        in it twice, or that something else moves weights.
       mask_ratio: float32, accepted share of all coordinates. Those do not count whose
         prediction is, bit for bit, the optimizer's own update.
       mask_ratio_per_leaf: accepted share of each floating-point leaf, a tree
         like the parameters with :class:`optax.MaskedNode` for the others.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
-        prediction one snapshot ahead in units of the optimizer's move; inf if only
-        the optimizer did not move. With :class:`pdt_optax.Solve` ``abs(1 - g)``, ``g`` the
+        prediction one snapshot ahead in units of the optimizer's move, 1 for one that nothing
+        moves; inf if only the optimizer did not move. With :class:`pdt_optax.Solve` ``abs(1 - g)``, ``g`` the
         gain in loss relative to the gain of its quadratic model.
       eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
         modulus first; zero outside the rank. With :class:`pdt_optax.Solve` ``(G, 0)``.
@@ -53,6 +62,11 @@ class Metrics(NamedTuple):
     snapshots: jax.Array
     predictions: jax.Array
     last_prediction: jax.Array
+    jumps: jax.Array
+    refused: jax.Array
+    jumped: jax.Array
+    steps_until_jump: jax.Array
+    foreign_changes: jax.Array
     mask_ratio: jax.Array
     mask_ratio_per_leaf: Any
     prediction_error: jax.Array
@@ -65,6 +79,42 @@ class Metrics(NamedTuple):
     jump_horizon: jax.Array | None
     jump_interval: jax.Array | None
     bad_jumps: jax.Array | None
+
+    def scalars(self) -> dict[str, float]:
+        """The numbers as Python floats, for loggers, by their names.
+
+        Of `spectral_radius` the largest; trees and `eigenvalues` are left out, and what is None.
+        """
+        numbers = self._replace(spectral_radius=np.max(self.spectral_radius, initial=0))._asdict()
+        del numbers["mask_ratio_per_leaf"], numbers["eigenvalues"]
+        return {name: float(value) for name, value in numbers.items() if value is not None}
+
+    def __str__(self) -> str:
+        if isinstance(self.jumps, Tracer) or np.ndim(self.jumps):
+            return repr(self)
+        steps = f"{self.steps_until_jump} step{'s' * (int(self.steps_until_jump) != 1)}"
+        text = f"no jump yet, the first may come in {steps}"
+        if self.predictions:
+            last = f"moved {float(self.mask_ratio):.0%} of the coordinates"
+            last = f"was refused, {self._why()}" if self.rejected else last
+            blind = "" if self.value_calls else "blind "
+            text = (
+                f"{self.jumps} {blind}jumps at {self.predictions} predictions, the last {last}, "
+                f"the next may come in {steps}"
+            )
+        if self.foreign_changes:
+            text += (
+                f"; after {self.foreign_changes} of the snapshots so far the weights were changed "
+                "by something else: PDT must be the last link of the chain, and be in it once"
+            )
+        return text
+
+    def _why(self) -> str:
+        """Why the last prediction was refused."""
+        if self.jump_candidate >= 0:
+            return "no coordinate agreed with the optimizer"
+        by_error = self.jump_horizon is not None
+        return "its error was too large" if by_error else "no landing lowered the loss"
 
 
 def metrics(opt_state: Any) -> Metrics:
@@ -87,8 +137,10 @@ def metrics(opt_state: Any) -> Metrics:
       >>> import jax.numpy as jnp, optax, pdt_optax
       >>> tx = optax.chain(optax.adam(1e-3), pdt_optax.pdt(snapshot_every=10))
       >>> state = tx.init({"w": jnp.ones(3)})
-      >>> pdt_optax.metrics(state).mask_ratio_per_leaf
-      {'w': Array(0., dtype=float32)}
+      >>> print(pdt_optax.metrics(state))
+      no jump yet, the first may come in 50 steps
+      >>> pdt_optax.metrics(state).scalars()["steps_until_jump"]
+      50.0
     """
     state = find(opt_state)
     report = state.report
@@ -99,11 +151,18 @@ def metrics(opt_state: Any) -> Metrics:
     eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
     ratios = jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0)
     history, schedule = state.history, state.schedule
+    is_new = state.last_prediction == history.snapshots_taken - 1
+    jumped = (state.pdt_count == 0) & is_new & (report.mask_ratio > 0)
     most = jnp.iinfo(jnp.int32).max if history.stream else len(history.rows.ring) + 1
     return Metrics(
         snapshots=jnp.minimum(history.snapshots_taken, most),
         predictions=state.predictions,
         last_prediction=state.last_prediction,
+        jumps=state.jumps,
+        refused=state.predictions - state.jumps,
+        jumped=jumped & schedule.jump_watched if schedule else jumped,
+        steps_until_jump=state.steps_until_jump,
+        foreign_changes=state.foreign_changes,
         mask_ratio=report.mask_ratio,
         mask_ratio_per_leaf=_per_leaf(history.anchor, ratios),
         prediction_error=report.prediction_error,
@@ -135,10 +194,12 @@ def find(opt_state: Any, name: str = "opt_state") -> PDTState:
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, PDTState))
     states = [leaf for leaf in leaves if isinstance(leaf, PDTState)]
     if len(states) != 1:
-        raise ValueError(
-            f"`{name}` must hold exactly one PDTState, got {len(states)}. With several, pass "
-            "the part of the optimizer state that holds the one you want."
+        hint = (
+            "With several, pass the part of the optimizer state that holds the one you want."
+            if states
+            else "There is no pdt_optax.pdt in this optimizer."
         )
+        raise ValueError(f"`{name}` must hold exactly one PDTState, got {len(states)}. {hint}")
     return jax.tree.map(
         lambda leaf: leaf.get_value() if _is_variable(leaf) else leaf,
         states[0],

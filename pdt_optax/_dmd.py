@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdt_optax._checks import is_int, is_number
-from pdt_optax._svd import least_squares, svd
+from pdt_optax._svd import least_squares, root, svd
 
 
 class Gram(NamedTuple):
@@ -101,10 +101,10 @@ def fit(
     eps = jnp.finfo(gram.matrix.dtype).eps
     history = x.shape[0]
 
-    sizes = jnp.sqrt(jnp.diagonal(gram.matrix))
+    sizes = root(jnp.diagonal(gram.matrix))
     norms = _nonzero(sizes)
     _, values, vectors = svd(gram.matrix / jnp.outer(norms, norms))
-    factor = jnp.outer(jnp.sqrt(values), norms) * vectors.T
+    factor = jnp.outer(root(values), norms) * vectors.T
 
     snapshots = factor @ x
     u, s, v = svd(snapshots)
@@ -153,7 +153,9 @@ def _within_rank(s: jax.Array, svd_rank: int | float, size: jax.Array) -> jax.Ar
     if svd_rank == 0:
         ratio = jnp.minimum(m / size, size / m).astype(s.dtype)
         omega = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43
-        return (s > omega * jnp.median(s)) | (index == 0)
+        count = jnp.minimum(m, size).astype(jnp.int32)  # The others are zero by construction.
+        middle = (s[(count - 1) // 2] + s[count // 2]) / 2
+        return (s > omega * middle) | (index == 0)
     if 0 < svd_rank < 1:
         tail = jnp.cumsum(s[::-1] ** 2)[::-1]
         return (index == 0) | (tail > (1 - svd_rank) * tail[0])

@@ -132,7 +132,7 @@ class Event:
         )
         return gram if self.stream is None else self.stream.gram(gram)
 
-    @functools.cached_property
+    @property
     def _in_ring(self) -> jax.Array:
         """For each array of the columns its place in the order of time."""
         places = len(self.columns[0]) - 1
@@ -207,7 +207,9 @@ class Event:
         error, size = jnp.maximum(squares.sum(), 0), products[:, -1, -1].sum()
         ratio = jnp.sqrt(error / jnp.where(size == 0, 1, size))
         is_infinite = ((size == 0) & (error > 0)) | ~usable.any()
-        return jnp.where(is_infinite, jnp.inf, ratio).astype(jnp.float32)
+        infinite = jnp.where(is_infinite, jnp.finfo(ratio.dtype).max, 0)
+        # The sum overflows: a literal inf would stop `jax_debug_infs`.
+        return (ratio + infinite + infinite).astype(jnp.float32)
 
 
 def fit(

@@ -140,13 +140,13 @@ def init(layout: Layout, params: Any, places: int, dtype: Any, stream: Any = Non
     rows = Stored(
         newest=newest,
         ring=jnp.zeros((places, *shape), dtype or layout.dtype),
-        ring_scales=jnp.stack([_no_scales(newest)] * places) if is_scaled else None,
+        ring_scales=jnp.stack([_quantize.no_scales(newest)] * places) if is_scaled else None,
     )
     return History(
         snapshots_taken=jnp.ones([], jnp.int32),
         anchor=layout.large_tree(snapshot, params),
         increments=trees(lambda leaf: jnp.zeros_like(leaf, dtype=dtype or leaf_dtype(leaf))),
-        scales=trees(_no_scales) if is_scaled else (),
+        scales=trees(_quantize.no_scales) if is_scaled else (),
         rows=rows,
         stream=stream,
     )
@@ -192,7 +192,3 @@ def snapshot(leaf: Any) -> jax.Array:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.zeros_like(leaf)
     return jnp.array(leaf, leaf_dtype(leaf), copy=True)
-
-
-def _no_scales(leaf: Any) -> jax.Array:
-    return jnp.zeros(_quantize.scales_shape(jnp.shape(leaf)), jnp.bfloat16)

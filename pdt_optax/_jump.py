@@ -4,12 +4,17 @@ from collections.abc import Callable, Mapping
 import functools
 import inspect
 from typing import Any
+import warnings
 
-from pdt_optax import _checks
 from pdt_optax._core import Core
 from pdt_optax._event import Event, Landing
 from pdt_optax._ring import Ring, as_history
 from pdt_optax._streaming import Streaming
+
+WRAPPERS = (
+    "Some wrappers hand no extra arguments on, such as linen's TrainState: see "
+    "docs/compatibility.md."
+)
 
 
 class Jump:
@@ -28,6 +33,7 @@ class Jump:
     interval: int
     damping: float = 0.0
     scope: str = "global"
+    takes_residuals = False
 
     @property
     def kind(self) -> Ring | Streaming:
@@ -50,9 +56,11 @@ class Jump:
 def check_jump(jump: Any) -> None:
     """Raises ValueError unless it is a way of jumping."""
     if not isinstance(jump, Jump):
+        is_class = isinstance(jump, type) and issubclass(jump, Jump)
+        hint = f" Call it: pdt_optax.{jump.__name__}()." if is_class else ""
         raise ValueError(
             "`jump` must be a way of jumping, such as pdt_optax.Extrapolate() or "
-            f"pdt_optax.Verify(); got {jump!r}."
+            f"pdt_optax.Verify(); got {jump!r}.{hint}"
         )
 
 
@@ -70,4 +78,22 @@ def with_extras(fn: Callable[..., Any], given: Mapping[str, Any]) -> Callable[[A
 
 def check_passed(name: str, given: Mapping[str, Any], example: str) -> None:
     """Raises ValueError if an extra argument of ``update`` is missing."""
-    _checks.check_passed(name, given.get(name), f"params, {name}={example}")
+    if given.get(name) is None:
+        raise ValueError(
+            f"`{name}` must be passed to `update`: tx.update(grads, state, params, "
+            f"{name}={example}); got None. {WRAPPERS}"
+        )
+
+
+def warn_of_residuals(jump: Jump, given: Mapping[str, Any]) -> None:
+    """Warns of ``residual_fn`` where nothing takes it.
+
+    No link of optax does. ``value`` and ``value_fn`` may be meant for another link, and some
+    programs pass them to every optimizer: of these nothing can be said.
+    """
+    if given.get("residual_fn") is not None and not jump.takes_residuals:
+        warnings.warn(
+            f"`residual_fn` is ignored: pdt_optax.{type(jump).__name__} does not take it, "
+            "pdt_optax.Solve does.",
+            stacklevel=2,
+        )

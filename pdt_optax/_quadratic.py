@@ -34,7 +34,8 @@ class Model(NamedTuple):
         Of a direction that changes nothing it is zero.
         """
         diagonal = jnp.abs(jnp.diagonal(self.curvature))
-        scale = jnp.where(diagonal > jnp.finfo(diagonal).tiny, jax.lax.rsqrt(diagonal), 0)
+        is_flat = ~(diagonal > jnp.finfo(diagonal).tiny)
+        scale = jnp.where(is_flat, 0, jax.lax.rsqrt(jnp.where(is_flat, 1, diagonal)))
         values, vectors = jnp.linalg.eigh(self.curvature * scale[:, None] * scale[None])
         along = _matmul(scale * self.gradient, vectors) / (jnp.abs(values) + damping)
         return -scale * _matmul(vectors, along)

@@ -44,6 +44,11 @@ def scales_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-1], length // block_size(length))
 
 
+def no_scales(leaf: Any) -> jax.Array:
+    """The scales of an increment of zeros, sharded as they will be."""
+    return jnp.abs(_blocks(jnp.zeros_like(leaf, dtype=jnp.bfloat16))).max(axis=-1)
+
+
 def encode(increment: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
     """The stored numbers, and with int8 a bfloat16 scale for each block."""
     if not is_scaled(dtype):

@@ -9,14 +9,15 @@ from pdt_optax import _leaves
 from pdt_optax._state import PDTState
 
 _ARGUMENTS = {
-    "anchor": "params",
-    "newest": "params",
-    "schedule": "scheduler",
-    "operators": "scope",
-    "scales": "history_dtype",
-    "ring_scales": "history_dtype",
-    "stream": "history",
+    ("history", "anchor"): "params",
+    ("history", "rows", "newest"): "params",
+    ("history", "scales"): "history_dtype",
+    ("history", "rows", "ring_scales"): "history_dtype",
+    ("history", "stream"): "history",
+    ("schedule",): "scheduler",
+    ("report", "operators"): "scope",
 }
+_Path = tuple[str, ...]
 
 
 def restore_types(saved: Any, state: Any) -> Any:
@@ -38,7 +39,8 @@ def restore_types(saved: Any, state: Any) -> Any:
 
     Raises:
       ValueError: if a leaf is missing, left over, or of another shape or dtype. It
-        names the argument of :func:`pdt_optax.pdt` that must have changed.
+        names the leaf and, if that is part of PDT's state, the argument of
+        :func:`pdt_optax.pdt` that must have changed.
 
     Examples:
       >>> import jax.numpy as jnp, optax, pdt_optax
@@ -49,7 +51,7 @@ def restore_types(saved: Any, state: Any) -> Any:
       ScaleByAdamState 7
     """
     found, expected = _by_path(saved), _by_path(state)
-    _check_same(found, expected, "`saved`")
+    _check_same(found, expected, "`saved`", _roots(state))
     return jax.tree.unflatten(jax.tree.structure(state), [found[path] for path in expected])
 
 
@@ -61,7 +63,7 @@ def check_is_state(state: Any) -> None:
 
 def check_state(state: Any, expected: Any) -> None:
     """Raises ValueError unless a state passed to ``update`` is such as ``init`` would give."""
-    _check_same(_by_path(state), _by_path(expected), "the state passed to `update`")
+    _check_same(_by_path(state), _by_path(expected), "the state passed to `update`", [()])
     if jax.tree.structure(state) != jax.tree.structure(expected):
         raise ValueError(_untyped(str(jax.tree.structure(state))))
 
@@ -73,14 +75,25 @@ def _untyped(found: str) -> str:
     )
 
 
-def _check_same(found: dict[str, Any], expected: dict[str, Any], where: str) -> None:
-    """Raises ValueError at the first leaf that differs, naming the argument it depends on."""
+def _check_same(
+    found: dict[_Path, Any], expected: dict[_Path, Any], where: str, roots: list[_Path]
+) -> None:
+    """Raises ValueError at the first leaf that differs, naming the argument it depends on.
+
+    Args:
+      found: leaves by their paths.
+      expected: what they must be like.
+      where: what holds `found`.
+      roots: paths of the states of PDT.
+    """
     for path in sorted({*found, *expected}):
         there, now = _describe(found.get(path)), _describe(expected.get(path))
         if there != now and not _are_numbers(found.get(path), expected.get(path)):
+            argument = _argument(path, found, expected, roots)
+            must = f"`{argument}` must be as it was when the state was made: " if argument else ""
             raise ValueError(
-                f"`{_argument(path, found, expected)}` must be as it was when the state was made: "
-                f"{path} is {there} in {where}, but the current arguments require {now}."
+                f"{must}{'/'.join(path)} is {there} in {where}, but the current arguments "
+                f"require {now}."
             )
 
 
@@ -94,11 +107,22 @@ def _are_numbers(found: Any, expected: Any) -> bool:
     )
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+def _by_path(tree: Any) -> dict[_Path, Any]:
+    return {_names(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _names(path: Any) -> _Path:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _roots(state: Any) -> list[_Path]:
+    """Where the states of PDT are."""
+
+    def is_pdt(node: Any) -> bool:
+        return isinstance(node, PDTState)
+
+    nodes = jax.tree.leaves_with_path(state, is_leaf=is_pdt)
+    return [_names(path) for path, node in nodes if is_pdt(node)]
 
 
 def _describe(leaf: Any) -> str:
@@ -107,15 +131,20 @@ def _describe(leaf: Any) -> str:
     return f"{_leaves.leaf_dtype(leaf)}{list(getattr(leaf, 'shape', ()))}"
 
 
-def _argument(path: str, found: dict[str, Any], expected: dict[str, Any]) -> str:
-    parts = path.split("/")
-    if parts[-2:-1] == ["rows"] and parts[-1] in ("ring", "ring_scales"):
+def _argument(
+    path: _Path, found: dict[_Path, Any], expected: dict[_Path, Any], roots: list[_Path]
+) -> str | None:
+    """The argument of :func:`pdt_optax.pdt` that a leaf depends on; None if it is none of PDT's."""
+    root = next((root for root in roots if path[: len(root)] == root), None)
+    if root is None:
+        return None
+    inner = path[len(root) :]
+    if inner[:2] == ("history", "rows") and inner[-1] in ("ring", "ring_scales"):
         places = {tree[path].shape[0] for tree in (found, expected) if path in tree}
         return "history" if len(places) > 1 else "history_dtype"
-    if "increments" in parts:
-        increment = "/".join(parts[: parts.index("increments") + 2]) + "/"
-        both = all(
-            any(f"{key}/".startswith(increment) for key in tree) for tree in (found, expected)
-        )
+    if inner[:2] == ("history", "increments"):
+        increment = path[: len(root) + 3]
+        both = all(any(key[: len(increment)] == increment for key in t) for t in (found, expected))
         return "history_dtype" if both else "history"
-    return next((_ARGUMENTS[part] for part in parts if part in _ARGUMENTS), "state")
+    known = (name for start, name in _ARGUMENTS.items() if inner[: len(start)] == start)
+    return next(known, "state")

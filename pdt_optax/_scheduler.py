@@ -78,17 +78,18 @@ class Scheduler:
             state = state._replace(history=history)
         way_back = leaves_a_way_back if rolls_back else None
         limits = Limits(schedule.jump_horizon, schedule.jump_interval, adaptive.max_error, way_back)
-        before, made = updates, state.predictions
+        before, made, jumped = updates, state.predictions, state.jumps
         updates, state = self._clock.tick(core, state, updates, extra, limits, returns)
         predicts = state.predictions != made
         if rolls_back:
             fallback = run_if(predicts, lambda _: core.arrive(before), fallback)
             schedule = schedule._replace(fallback=core.layout.floats.tree(fallback))
-        jumps = predicts & (state.report.mask_ratio > 0)
-        schedule = schedule._replace(jump_watched=schedule.jump_watched | jumps)
+        watched = schedule.jump_watched | (state.jumps != jumped)
+        schedule = schedule._replace(jump_watched=watched)
         bad = regrets | (state.report.jump_candidate < 0)
         schedule = self._after(schedule, predicts | regrets, bad)
-        return updates, state._replace(schedule=schedule)
+        steps = self._clock.steps_until_jump(state, schedule.jump_interval)
+        return updates, state._replace(schedule=schedule, steps_until_jump=steps)
 
     def _within_arguments(self, schedule: Any) -> Schedule:
         """They may have changed since the state was saved."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from pdt_optax import _checks, _quadratic, _sums
 from pdt_optax._core import Core
 from pdt_optax._event import Event, Landing
-from pdt_optax._jump import Jump, with_extras
+from pdt_optax._jump import WRAPPERS, Jump, with_extras
 from pdt_optax._leaves import compute_dtype
 from pdt_optax._ring import Ring
 from pdt_optax._span import Span
@@ -98,6 +98,7 @@ class Solve(Jump):
     chunk: int = 16
     start: int = 1
     interval: int = 0
+    takes_residuals = True
 
     def __post_init__(self):
         _checks.set_int(self, "history", 2)
@@ -119,7 +120,7 @@ class Solve(Jump):
         if given.get("residual_fn") is None and given.get("value_fn") is None:
             raise ValueError(
                 "`residual_fn` or `value_fn` must be passed to `update`: tx.update(grads, state, "
-                "params, residual_fn=lambda params: residuals(params)); got neither."
+                f"params, residual_fn=lambda params: residuals(params)); got neither. {WRAPPERS}"
             )
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class Solve(Jump):
         ]
         sizes = _sums.leaf_sizes(event.layout, event.weights, event.axis_name)
         gain, rounding = model.gain(step), 10 * jnp.finfo(dtype).eps * jnp.abs(model.loss)
-        ratio = (model.loss - found) / jnp.where(gain > 0, gain, jnp.inf)
+        ratio = jnp.where(gain > 0, (model.loss - found) / jnp.where(gain > 0, gain, 1), 0)
         return Landing(
             updates=updates,
             accepted=jnp.where(is_lower, jnp.asarray(sizes, jnp.float32), 0),

@@ -74,6 +74,10 @@ class PDTState(NamedTuple):
       pdt_count: int32, update calls since the last snapshot.
       predictions: int32, predictions made so far.
       last_prediction: int32, snapshot period of the last prediction; 0 if none.
+      jumps: int32, predictions after which some coordinate jumped.
+      steps_until_jump: int32, update calls up to the next that may jump, that one included; at
+        most ``2**31 - 1``.
+      foreign_changes: int32, snapshots after which the parameters came back as others.
       history: of the weights.
       schedule: with :class:`pdt_optax.Adaptive` how far and how often is predicted now;
         otherwise None.
@@ -83,6 +87,9 @@ class PDTState(NamedTuple):
     pdt_count: jax.Array
     predictions: jax.Array
     last_prediction: jax.Array
+    jumps: jax.Array
+    steps_until_jump: jax.Array
+    foreign_changes: jax.Array
     history: History
     schedule: Schedule | None
     report: PredictionReport

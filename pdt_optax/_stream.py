@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from pdt_optax import predictors as _predictors
 from pdt_optax._dmd import Gram
-from pdt_optax._svd import svd
+from pdt_optax._svd import root, svd
 from pdt_optax.predictors import DMD
 
 
@@ -66,10 +66,10 @@ def advance(
 
     before = joined(stream.stream_before, jnp.append(stream.stream_last, 0))
     after = joined(stream.stream_after, increment)
-    root, inverse = _root(gram.matrix / gram.size)
-    _, _, directions = _svd((root @ jnp.column_stack([fade * before, increment])).T)
+    factor, inverse = _root(gram.matrix / gram.size)
+    _, _, directions = _svd((factor @ jnp.column_stack([fade * before, increment])).T)
     directions = directions[:, :rank]
-    combination, coordinates = inverse @ directions, directions.T @ root
+    combination, coordinates = inverse @ directions, directions.T @ factor
     rotation, sizes, v = _svd((coordinates @ before).T)
     total = forgetting * jnp.append(stream.stream_sum, 0) + increment
     seen = Stream(
@@ -88,10 +88,10 @@ def advance(
 
 def _root(products: jax.Array) -> tuple[jax.Array, jax.Array]:
     """``root`` with ``root.T @ root = products``, and its pseudo-inverse."""
-    sizes = jnp.sqrt(jnp.diagonal(products))
+    sizes = root(jnp.diagonal(products))
     sizes = jnp.where(sizes == 0, 1, sizes)
     u, values, _ = _svd(products / jnp.outer(sizes, sizes))
-    roots = jnp.sqrt(values)
+    roots = root(values)
     inverse = jnp.where(roots == 0, 0, 1 / jnp.where(roots == 0, 1, roots))
     return (u * roots[None]).T * sizes[None], u * inverse[None] / sizes[:, None]
 

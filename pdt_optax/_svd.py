@@ -14,6 +14,11 @@ import numpy as np
 _SWEEPS = 10
 
 
+def root(x: jax.Array) -> jax.Array:
+    """The square root; at zero its derivative is taken as zero."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), x)
+
+
 def svd(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Thin singular value decomposition ``matrix = u @ diag(s) @ v.T``.
 
@@ -42,16 +47,19 @@ def _jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     move on by one seat, so that after ``size - 1`` rounds each pair has met.
     """
     n, size = matrix.shape
+    eps = float(jnp.finfo(matrix.dtype).eps) / 8
     is_first = jnp.asarray(np.arange(size) < size // 2)
 
     def play(_, stacked):
         partner = stacked[:, ::-1]
         squares = jnp.sum(stacked[:n] ** 2, axis=0)
         product = jnp.sum(stacked[:n] * partner[:n], axis=0)
-        cotangent = (squares[::-1] - squares) / jnp.where(product == 0, 1, 2 * product)
+        norms = jnp.sqrt(squares)
+        is_turned = jnp.abs(product) > eps * norms * norms[::-1]
+        cotangent = (squares[::-1] - squares) / jnp.where(is_turned, 2 * product, 1)
         sign = jnp.where((cotangent > 0) | ((cotangent == 0) & is_first), 1, -1)
         tangent = sign.astype(matrix.dtype) / (jnp.abs(cotangent) + jnp.sqrt(1 + cotangent**2))
-        tangent = jnp.where(product == 0, 0, tangent)[None]
+        tangent = jnp.where(is_turned, tangent, 0)[None]
         turned = (stacked - tangent * partner) * jax.lax.rsqrt(1 + tangent**2)
         return jnp.concatenate([turned[:, :1], turned[:, -1:], turned[:, 1:-1]], axis=1)
 
@@ -63,7 +71,7 @@ def _jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     )
     order = is_before.sum(axis=0)[:, None] == place[None]
     stacked = jnp.matmul(stacked, order.astype(matrix.dtype), precision="highest")
-    return stacked[:n], jnp.sqrt(jnp.sum(stacked[:n] ** 2, axis=0)), stacked[n:]
+    return stacked[:n], root(jnp.sum(stacked[:n] ** 2, axis=0)), stacked[n:]
 
 
 def least_squares(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -76,7 +84,7 @@ def least_squares(a: jax.Array, b: jax.Array) -> jax.Array:
     Returns:
       Shape ``(m,)``.
     """
-    scale = jnp.linalg.norm(a, axis=0)
+    scale = root(jnp.sum(a**2, axis=0))
     scale = jnp.where(scale == 0, 1, scale)
     u, s, v = svd(a / scale[None])
     kept = s > a.shape[0] * jnp.finfo(a.dtype).eps * s[0]

@@ -10,8 +10,9 @@ import optax
 from pdt_optax import _checks, _leaves, _quantize, _restore, _sums
 from pdt_optax._clock import Clock
 from pdt_optax._core import Core
+from pdt_optax._eager import compiled_once
 from pdt_optax._extrapolate import Extrapolate
-from pdt_optax._jump import Jump, check_jump
+from pdt_optax._jump import Jump, check_jump, warn_of_residuals
 from pdt_optax._scheduler import Scheduler
 from pdt_optax._state import PDTState
 
@@ -37,7 +38,8 @@ def pdt(
     history, sharded like it; leaves of up to 4,096 numbers lie end to end in one array,
     replicated. Give the state and the parameters to ``jit``'s ``donate_argnums``: otherwise
     every step copies the history. The update is not reverse-mode differentiable. Call it
-    under :func:`jax.jit`: outside of it every call compiles anew, which takes seconds.
+    under :func:`jax.jit`. Outside of it the first call compiles it alone, and so does every call
+    with a new function object, such as a lambda written in the loop.
 
     Args:
       snapshot_every: optimizer steps in a snapshot period, the unit of time of `jump`;
@@ -96,6 +98,7 @@ def pdt(
       Wang et al., `Predictive Differential Training Guided by Training Dynamics
       <https://openreview.net/forum?id=zSTgrLkpRi>`_, ICLR 2026
     """
+    _checks.check_no_optimizer(snapshot_every, jump)
     snapshot_every = _checks.as_int("snapshot_every", snapshot_every, 1)
     check_jump(jump)
     _quantize.check_dtype("history_dtype", history_dtype)
@@ -115,6 +118,9 @@ def pdt(
             pdt_count=jnp.zeros([], jnp.int32),
             predictions=jnp.zeros([], jnp.int32),
             last_prediction=jnp.zeros([], jnp.int32),
+            jumps=jnp.zeros([], jnp.int32),
+            steps_until_jump=jnp.full([], clock.steps_until_first, jnp.int32),
+            foreign_changes=jnp.zeros([], jnp.int32),
             history=history,
             schedule=scheduler and scheduler.init(core),
             report=report,
@@ -123,6 +129,7 @@ def pdt(
     def update_fn(updates, state: Any, params=None, **extra_args) -> Any:
         _checks.check_passed("params", params, "params")
         jump.check_passed(extra_args)
+        warn_of_residuals(jump, extra_args)
         _leaves.check_shapes("updates", updates, params)
         _restore.check_is_state(state)
         _leaves.check_structure("params", params, state.history.anchor, "those given to `init`")
@@ -130,6 +137,10 @@ def pdt(
         core = core_of(params)
         if not len(core.layout):
             return updates, state
+        changes = core.foreign_changes(state)
+        # Never negative; XLA copies what is read and written later unless one waits for the other.
+        count = jnp.where(changes < 0, 0, state.pdt_count)
+        state = state._replace(pdt_count=count, foreign_changes=changes)
         extra = jump.functions(core, updates, extra_args)
         leaves = core.layout.floats.of(updates)
         if scheduler is None:
@@ -138,7 +149,7 @@ def pdt(
             leaves, state = scheduler.tick(core, state, leaves, extra, extra_args.get("value"))
         return core.layout.floats.replace(updates, leaves), state
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, compiled_once(update_fn))
 
 
 def end_period(
@@ -187,5 +198,7 @@ def end_period(
     def moved(param, update):
         return _leaves.apply_update(param, update) if _leaves.is_float(param) else param
 
+    changes = optax.tree.get(state, "foreign_changes")  # The optimizer made those of a period.
     updates, state = link.update(jax.tree.map(nothing, params), state, params, **extra_args)
+    state = optax.tree.set(state, foreign_changes=changes)
     return jax.tree.map(moved, params, updates), state

@@ -150,7 +150,7 @@ def check_jump(jump: Jump, snapshot_every: int = 2, **extra_args: Any) -> None:
             alone, _ = own.update(grads, own.init(params))
             updates, state = jumps.update(alone, state, params, value=value, **given)
             params = optax.apply_updates(params, updates)
-            return (params, state), (params, jnp.equal(updates, alone).all())
+            return (params, state), (params, jax.tree.map(jnp.equal, updates, alone).all())
 
         return jax.lax.scan(step, (start, jumps.init(start)), length=steps)[1]
 

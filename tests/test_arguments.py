@@ -71,6 +71,56 @@ def test_jumps(jump):
         pdt_optax.pdt(4, jump)
 
 
+def test_a_class_in_the_place_of_a_jump():
+    with pytest.raises(ValueError, match=r"Call it: pdt_optax\.Verify\(\)"):
+        pdt_optax.pdt(4, pdt_optax.Verify)
+
+
+OPTIMIZER = optax.sgd(0.1)
+
+
+@pytest.mark.parametrize("given", [(OPTIMIZER, 10), (10, OPTIMIZER), (OPTIMIZER,)])
+def test_an_optimizer_that_is_to_be_wrapped(given):
+    with pytest.raises(ValueError, match=r"write optax\.chain\(optimizer, pdt_optax\.pdt\("):
+        pdt_optax.pdt(*given)
+
+
+def test_a_quotient_that_is_no_int():
+    with pytest.raises(ValueError, match=r"got 4\.0\. Divide integers by //"):
+        pdt_optax.pdt(64 / 16)
+
+
+COUNTS = {
+    "snapshot_every": pdt_optax.pdt,
+    "start": lambda count: pdt_optax.Extrapolate(start=count),
+    "interval": lambda count: pdt_optax.Verify(interval=count),
+    "horizon": lambda count: pdt_optax.Extrapolate(horizon=count),
+    "horizons": lambda count: pdt_optax.Verify(horizons=(count,)),
+    "history": lambda count: pdt_optax.Solve(history=count),
+    "chunk": lambda count: pdt_optax.Solve(chunk=count),
+    "rank": pdt_optax.Streaming,
+    "max_interval": lambda count: pdt_optax.Adaptive(max_interval=count),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_beyond_int32(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*2147483648"):
+        COUNTS[name](2**31)
+
+
+@pytest.mark.parametrize("jump", [pdt_optax.Verify(), pdt_optax.Solve()])
+@pytest.mark.parametrize("dtype", ["int32", "bool", "complex64"])
+def test_losses_that_are_not_floating(jump, dtype):
+    tx, params = pdt_optax.pdt(1, jump), jnp.ones(2)
+
+    def update():
+        return tx.update(params, tx.init(params), params, value_fn=lambda p: p.sum().astype(dtype))
+
+    with pytest.raises(ValueError, match="`value_fn` must be a floating-point scalar"):
+        jax.eval_shape(update)
+
+
 @pytest.mark.parametrize("rank", [-2, 1.0, 1.5, float("nan"), float("inf"), "0"])
 @pytest.mark.parametrize("make", [pdt_optax.predictors.dmd, pdt_optax.predictors.affine_dmd])
 def test_ranks(make, rank):
@@ -246,6 +296,22 @@ def test_trees_that_do_not_fit(updates, params, message):
             {"value_fn": lambda params: (params.sum(), {"logits": params})},
             "`value_fn` must be a scalar, without auxiliary data",
         ),
+        (
+            pdt_optax.Solve(),
+            {"value_fn": lambda params: params.sum()[None]},
+            r"`value_fn` must be a scalar, .* shape \(1,\)",
+        ),
+        (
+            pdt_optax.Extrapolate(scheduler=pdt_optax.Adaptive()),
+            {"value": jnp.int32(1)},
+            "`value` must be a floating-point scalar",
+        ),
+        (
+            pdt_optax.Verify(),
+            {},
+            "`value_fn` must be passed .* linen's TrainState: see docs/compatibility.md",
+        ),
+        (pdt_optax.Solve(), {}, "got neither.* linen's TrainState: see docs/compatibility.md"),
     ],
 )
 def test_values_that_are_not_scalars(jump, given, message):

@@ -217,6 +217,36 @@ def test_scales_of_other_blocks():
         pdt_optax.state.restore_types(other, state)
 
 
+@pytest.mark.parametrize(
+    "name", ["scales", "increments", "anchor", "operators", "rows", "schedule"]
+)
+def test_parameters_named_like_parts_of_the_state(name):
+    """A moment of another dtype is no argument's fault; a history of another dtype is."""
+
+    def made(**options):
+        params = {name: jnp.ones(3)}
+        return {
+            "params": params,
+            "state": optax.chain(optax.adam(1e-3), pdt_optax.pdt(1, **options)).init(params),
+        }
+
+    state = made()
+    adam, *others = state["state"][0]
+    narrow = adam._replace(mu={name: adam.mu[name].astype(jnp.bfloat16)})
+    saved = state | {"state": ((narrow, *others), *state["state"][1:])}
+    with pytest.raises(ValueError, match=rf"^state/0/0/mu/{name} is bfloat16\[3\] in `saved`"):
+        pdt_optax.state.restore_types(saved, state)
+    with pytest.raises(ValueError, match=r"`history_dtype` must be as it was"):
+        pdt_optax.state.restore_types(made(history_dtype="bfloat16"), state)
+
+
+def test_two_leaves_of_one_printed_path():
+    params = {"a/b": jnp.ones(2), "a": {"b": jnp.zeros(3)}}
+    state = {"params": params, "state": pdt_optax.pdt(1).init(params)}
+    saved = jax.tree.map(np.asarray, state)
+    assert_same_bits(pdt_optax.state.restore_types(saved, state), state)
+
+
 def moved(tx, params, state, steps):
     """Under moves of 0.5; the places after each step, and the last state."""
     update, places = jax.jit(lambda *given: tx.update(*given, value=1.0)), []

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from transforms import OPTIMIZERS, extrapolating, verifying, way_back
+from transforms import ACCEPT_ALL, OPTIMIZERS, extrapolating, verifying, way_back
 
 from experiments.runs.shampoo import scale_by_shampoo
 import pdt_optax
@@ -319,3 +319,73 @@ def test_resetting_the_own_state_after_a_jump():
         counts.append(int(optax.tree.get(state[0], "count")))
         assert (optax.tree.get(state[0], "mu")["a"] == 0).all() == (counts[-1] == 0)
     assert counts == [1, 2, 3, 4, 5, 0, 1, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("recipe", [True, False])
+def test_a_line_search_that_keeps_value_and_gradient(recipe):
+    """The recipe of docs/compatibility.md; without it what is kept is that of before the jump."""
+    search = optax.scale_by_backtracking_linesearch(10, store_grad=True)
+    tx = optax.chain(optax.sgd(0.05), search, link(True, every=1))
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    @jax.jit
+    def step(params, state):
+        value, grads = value_and_grad(params, state=state)
+        jumps = optax.tree.get(state, "jumps")
+        updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=loss)
+        if recipe:
+            jumped = optax.tree.get(state, "jumps") != jumps
+            kept = optax.tree.get(state, "value")
+            state = optax.tree.set(state, value=jnp.where(jumped, jnp.inf, kept))
+        return value, optax.apply_updates(params, updates), state
+
+    params, errors = initial_params(), []
+    state = tx.init(params)
+    for _ in range(8):
+        before = loss(params)
+        value, params, state = step(params, state)
+        errors.append(abs(float(value - before)))
+    assert pdt_optax.metrics(state).jumps > 0
+    assert (max(errors) < 1e-4) == recipe
+
+
+@pytest.mark.parametrize(
+    ("nest", "place"),
+    [
+        (lambda link: optax.chain(optax.apply_if_finite(optax.sgd(1.0), 5), link), 3.0),
+        (lambda link: optax.apply_if_finite(optax.chain(optax.sgd(1.0), link), 5), 7.0),
+    ],
+    ids=["optimizer alone", "chain"],
+)
+def test_a_way_back_and_apply_if_finite(nest, place):
+    """Around the chain PDT is not asked where a gradient is not finite, and stays where it is."""
+    options = {"predictor": "linear", "criteria": ACCEPT_ALL, "horizon": 5}
+    tx = nest(link(False, every=1, scheduler=way_back(), **options))
+    params = jnp.zeros(3)
+    state, update = tx.init(params), jax.jit(tx.update)
+    for gradient, value in [(-1.0, 1.0)] * 3 + [(jnp.nan, jnp.nan)]:
+        updates, state = update(jnp.full(3, gradient), state, params, value=value)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params, jnp.full(3, place), rtol=1e-6)
+
+
+def test_eight_bits_of_named_kernels_under_jit():
+    """Outside of jit flax gives the scales the kernel's names, as it does what Adafactor holds."""
+    names = nnx.with_partitioning(nnx.initializers.ones_init(), (None, "x"))
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    @nnx.jit
+    def make():
+        model = nnx.Linear(512, 96, kernel_init=names, rngs=nnx.Rngs(0))
+        tx = optax.chain(SGD, pdt_optax.pdt(1, history_dtype="int8"))
+        return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(lambda model: jnp.sum(model.kernel[...] ** 2))(model))
+
+    with jax.set_mesh(mesh):
+        model, optimizer = make()
+        for _ in range(5):
+            step(model, optimizer)
+    assert pdt_optax.metrics(optimizer.opt_state).predictions == 1

@@ -63,3 +63,15 @@ def test_has_a_docstring(name):
 def test_pictures_exist(page):
     for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
         assert (page.parent / picture).is_file()
+
+
+def test_the_run_that_logs(tmp_path, monkeypatch, capsys):
+    """The code of docs/choosing_settings.md."""
+    page = (DOCS / "choosing_settings.md").read_text()
+    (code,) = re.findall(r"<!-- a run that logs -->\n```python\n(.*?)```", page, re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all("jumps at" in line for line in lines)
+    assert any((tmp_path / "runs" / "logged").iterdir())

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pydmd
 import pytest
 from transforms import extrapolating
 
@@ -185,3 +186,18 @@ def test_coefficients_of_another_shape(call):
 
     with pytest.raises(ValueError, match=r"coefficients of shape \(horizon, h\) = \(3, "):
         call(short)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 5), (2, 5), (3, 9), (4, 5), (6, 12), (40, 5)])
+@pytest.mark.filterwarnings("ignore:SVD optimal rank is 0")
+def test_gavish_donoho_of_few_coordinates_is_that_of_pydmd(size, count):
+    """Of n coordinates and h - 1 snapshots the median is taken of min(n, h - 1) values."""
+    rng = np.random.default_rng(0)
+    snapshots = np.cumsum(rng.normal(size=(count, size)) * 3 + 1, axis=0)
+    mixed = snapshots[:, :1] * rng.normal(size=size - 1)
+    snapshots[:, 1:] = mixed + 0.05 * rng.normal(size=(count, size - 1))
+    expected = pydmd.utils.compute_rank(snapshots[:-1].T, 0)
+    found = pdt_optax.dynamics.spectrum(
+        list(jnp.asarray(snapshots, jnp.float32)), predictor=pdt_optax.predictors.dmd(0)
+    )
+    assert found.rank[0] == expected

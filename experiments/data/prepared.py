@@ -26,14 +26,14 @@ def source(name: str, split: str) -> Sequence[dict[str, Any]]:
         import tensorflow_datasets as tfds
     except ImportError:
         raise MissingDataError(
-            f"{name} needs packages that are not here: run pip install 'pdt-optax[datasets]'."
+            f"{name} needs packages that are not here: run pip install '.[datasets]' in a clone."
         ) from None
     folder = os.path.expanduser(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     options: dict[str, Any] = {"file_format": "array_record"}
     if not tfds.builder(name, data_dir=folder, **options).is_prepared():
         raise MissingDataError(
-            f"{name} is not prepared in {folder}: set TFDS_DATA_DIR to its folder, or run pip "
-            f"install 'pdt-optax[prepare]' && tfds build {name} --file_format=array_record "
+            f"{name} is not prepared in {folder}: set TFDS_DATA_DIR to its folder, or run, in a "
+            f"clone, pip install '.[prepare]' && tfds build {name} --file_format=array_record "
             f"--data_dir={folder}"
         )
     examples: Any = tfds.data_source(

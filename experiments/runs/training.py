@@ -36,6 +36,11 @@ class Link(NamedTuple):
     candidates: int = 0
     scores_on: str = "train"
 
+    def steps_until_jump(self) -> int:
+        """Steps up to the first that may jump."""
+        state = self.after(optax.trace(0.9)).init(jnp.ones(1))
+        return int(pdt_optax.metrics(state).steps_until_jump)
+
     def event_flops(self, size: int, value_flops: float) -> float:
         """Floating-point operations of one prediction.
 
