@@ -367,25 +367,3 @@ def test_a_way_back_and_apply_if_finite(nest, place):
         updates, state = update(jnp.full(3, gradient), state, params, value=value)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(params, jnp.full(3, place), rtol=1e-6)
-
-
-def test_eight_bits_of_named_kernels_under_jit():
-    """Outside of jit flax gives the scales the kernel's names, as it does what Adafactor holds."""
-    names = nnx.with_partitioning(nnx.initializers.ones_init(), (None, "x"))
-    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-
-    @nnx.jit
-    def make():
-        model = nnx.Linear(512, 96, kernel_init=names, rngs=nnx.Rngs(0))
-        tx = optax.chain(SGD, pdt_optax.pdt(1, history_dtype="int8"))
-        return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
-
-    @nnx.jit
-    def step(model, optimizer):
-        optimizer.update(model, nnx.grad(lambda model: jnp.sum(model.kernel[...] ** 2))(model))
-
-    with jax.set_mesh(mesh):
-        model, optimizer = make()
-        for _ in range(5):
-            step(model, optimizer)
-    assert pdt_optax.metrics(optimizer.opt_state).predictions == 1

@@ -185,3 +185,25 @@ def test_linen_train_state(jump):
     chex.assert_trees_all_close(found, expected, atol=recipes.CLOSE[jump])
     assert state.step == STEPS
     assert pdt_optax.metrics(state).predictions > 0
+
+
+def test_eight_bits_of_named_kernels_under_jit():
+    """Outside of jit flax gives the scales the kernel's names, as it does what Adafactor holds."""
+    names = nnx.with_partitioning(nnx.initializers.ones_init(), (None, "x"))
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    @nnx.jit
+    def make():
+        model = nnx.Linear(512, 96, kernel_init=names, rngs=nnx.Rngs(0))
+        tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(1, history_dtype="int8"))
+        return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(lambda model: jnp.sum(model.kernel[...] ** 2))(model))
+
+    with jax.set_mesh(mesh):
+        model, optimizer = make()
+        for _ in range(5):
+            step(model, optimizer)
+    assert pdt_optax.metrics(optimizer.opt_state).predictions == 1
