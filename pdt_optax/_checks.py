@@ -47,7 +47,7 @@ def set_int(fields: Any, name: str, least: int) -> None:
 
 
 def check_is_called(name: str, value: Any, factories: tuple[Any, ...]) -> None:
-    """Raises ValueError for a factory in the place of what it makes."""
+    """Raises ValueError for a factory instead of what it makes."""
     if any(value is factory for factory in factories):
         call = f"{value.__module__}.{value.__name__}"
         raise ValueError(f"`{name}` must be what {call}(...) returns, got {call} itself: call it.")

@@ -208,5 +208,5 @@ def find(opt_state: Any, name: str = "opt_state") -> PDTState:
 
 
 def _is_variable(node: Any) -> bool:
-    """Whether it is an ``nnx.Variable``, as a flax ``nnx.Optimizer`` has in the place of arrays."""
+    """Whether it is an ``nnx.Variable``, as a flax ``nnx.Optimizer`` has instead of arrays."""
     return hasattr(node, "get_value")

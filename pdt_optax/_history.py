@@ -162,7 +162,7 @@ def push(history: History, layout: Layout, newest: Sequence[jax.Array], slot: ja
 def replace_newest(
     history: History, layout: Layout, newest: Sequence[jax.Array], slot: jax.Array
 ) -> History:
-    """Puts `newest` in the place of the newest snapshot, whose increment is at `slot`."""
+    """Puts `newest` instead of the newest snapshot, whose increment is at `slot`."""
     return _changed(history, layout, newest, slot, adds=True)
 
 

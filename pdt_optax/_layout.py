@@ -25,7 +25,7 @@ Ids = int | np.ndarray
 
 
 class SmallLeaf(optax.MaskedNode):
-    """Stands in a tree of large leaves in the place of a small one."""
+    """Stands in a tree of large leaves instead of a small one."""
 
 
 class Layout:

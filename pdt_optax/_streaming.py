@@ -166,7 +166,7 @@ class Streaming:
         )
 
     def replace_newest(self, history: History, layout: Layout, newest: list[jax.Array]) -> History:
-        """Puts `newest` in the place of the newest snapshot; what was seen remains."""
+        """Puts `newest` instead of the newest snapshot; what was seen remains."""
         turned = [
             part.with_newest(new) for part, new in zip(history.stored(layout), newest, strict=True)
         ]

@@ -23,7 +23,7 @@ def run(heading: str, extra: str = _PASSED, **given: Any) -> Any:
 
     Args:
       heading: of the recipe.
-      extra: what stands in the place of ``, value_fn=value_fn``.
+      extra: what stands instead of ``, value_fn=value_fn``.
       **given: names that the recipe uses.
     """
     code = compile(BLOCKS[heading].replace(_PASSED, extra), f"{PAGE.name}: {heading}", "exec")

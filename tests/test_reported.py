@@ -112,7 +112,7 @@ def test_state_of_an_nnx_optimizer_in_a_checkpoint(tmp_path):
 
 
 def test_checkpoint_of_a_model_of_more_layers():
-    """google/orbax#2972: a part of a larger model is restored without a word."""
+    """google/orbax#2972: a part of a larger model is restored silently."""
 
     def saved(layers):
         params = {f"layer{n}": jnp.ones(3) for n in range(layers)}
@@ -181,7 +181,7 @@ def test_a_module_is_minimised_by_optimistix():
 
 
 def test_trees_of_labels_that_can_be_called():
-    """google-deepmind/optax#913: a mask that is a module was called in the place of read."""
+    """google-deepmind/optax#913: a mask that is a module was called instead of read."""
     params = eqx.filter(eqx.nn.MLP(1, 1, 4, 1, key=jax.random.key(0)), eqx.is_array)
     assert callable(params)
     matrices = jax.tree.map(lambda leaf: leaf.ndim == 2, params)

@@ -104,7 +104,7 @@ def latest_average(
 
 
 def _written(old: optax.Params, new: optax.Params, now: jax.Array) -> optax.Params:
-    """`new` in the place of `old`, if it is time: a loop of one turn, which copies nothing else."""
+    """`new` instead of `old`, if it is time: a loop of one turn, which copies nothing else."""
     return jax.lax.while_loop(
         lambda carry: carry[0], lambda _: (jnp.zeros_like(now), new), (now, old)
     )[1]

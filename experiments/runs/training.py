@@ -68,7 +68,7 @@ class Arm(NamedTuple):
       link: PDT, if it is a link of it.
       epochs: passes over the train split, if fewer than those of the run.
       evaluated: (state of the optimizer, trained parameters) -> parameters that are evaluated.
-      is_counted: whether the gradient and the link are all that takes operations.
+      is_counted: whether operations of this arm can be counted: those of gradient and link.
     """
 
     name: str

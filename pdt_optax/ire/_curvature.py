@@ -32,7 +32,7 @@ def sampled_label_fisher(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Estimates the diagonal of the Fisher information of a softmax classifier.
 
-    Which is the Gauss-Newton diagonal of the mean cross-entropy, for labels drawn
+    It equals the Gauss-Newton diagonal of the mean cross-entropy if labels are drawn
     from the model's own predictions, :math:`\hat y_i \sim \mathrm{softmax}(z_i)`:
 
     .. math::
