@@ -162,7 +162,7 @@ def push(history: History, layout: Layout, newest: Sequence[jax.Array], slot: ja
 def replace_newest(
     history: History, layout: Layout, newest: Sequence[jax.Array], slot: jax.Array
 ) -> History:
-    """Puts `newest` instead of the newest snapshot, whose increment is at `slot`."""
+    """Replaces the newest snapshot, whose increment is at `slot`, by `newest`."""
     return _changed(history, layout, newest, slot, adds=True)
 
 

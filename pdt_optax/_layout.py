@@ -25,7 +25,7 @@ Ids = int | np.ndarray
 
 
 class SmallLeaf(optax.MaskedNode):
-    """Stands in a tree of large leaves instead of a small one."""
+    """Takes the place of a small leaf in a tree of large ones."""
 
 
 class Layout:

@@ -60,7 +60,7 @@ class Ring:
         return _history.push(history, layout, newest, self.oldest(history))
 
     def replace_newest(self, history: History, layout: Layout, newest: list[jax.Array]) -> History:
-        """Puts `newest` instead of the newest snapshot."""
+        """Replaces the newest snapshot by `newest`."""
         slot = (self.oldest(history) - 1) % self.places
         return _history.replace_newest(history, layout, newest, slot)
 

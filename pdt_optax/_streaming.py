@@ -166,7 +166,7 @@ class Streaming:
         )
 
     def replace_newest(self, history: History, layout: Layout, newest: list[jax.Array]) -> History:
-        """Puts `newest` instead of the newest snapshot; what was seen remains."""
+        """Replaces the newest snapshot by `newest`; what was seen remains."""
         turned = [
             part.with_newest(new) for part, new in zip(history.stored(layout), newest, strict=True)
         ]
