@@ -273,7 +273,7 @@ def test_under_shard_map(check_vma):
         jax.device_get(sharded), jax.device_get(expected), rtol=1e-3, atol=3e-5
     )
     chex.assert_trees_all_close(
-        jax.device_get(report), jax.device_get(expected_report), rtol=1e-3, atol=1e-3
+        jax.device_get(report), jax.device_get(expected_report), rtol=2e-3, atol=1e-3
     )
     assert report[0] > 1
 
