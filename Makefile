@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # The oldest versions that the package allows, and its own tests: programs and clients need newer
-# ones, and test_memory holds for the compiler of newer ones.
+# ones (nnx optimizers flax 0.12), and what a compiler makes of an event is asked of newer ones.
 OLDEST := jax==0.7.0 jaxlib==0.7.0 optax==0.2.8 'numpy==2.0.*' 'flax<0.12' chex hypothesis \
   orbax-checkpoint pydmd pytest pytest-xdist scikit-learn
 OLDEST_TESTS := arguments checkpoint citizen criteria dynamics extra_arguments fuzz ire_citizen \
@@ -42,7 +42,7 @@ test-all: lint  ## What `test` does, and whole programs, studies, published size
 
 test-oldest:  ## The tests of the package on the oldest jax that it allows
 	$(MAKE) VENV=.venv-oldest .venv-oldest/oldest
-	.venv-oldest/bin/python -m pytest pdt_optax $(OLDEST_TESTS:%=tests/test_%.py)
+	.venv-oldest/bin/python -m pytest -k 'not event_moves_sums and not nnx' pdt_optax $(OLDEST_TESTS:%=tests/test_%.py)
 
 bench: $(VENV)/bench  ## Time events, steps and epochs beside what they compare with, about 15 minutes
 	$(BIN)/python -m experiments.benchmarks.events

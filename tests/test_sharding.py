@@ -143,7 +143,7 @@ def test_sharded_equals_unsharded(mode, layout, transform):
     examples = jax.device_put(batch(), NamedSharding(mesh, P("x")))
     with jax.set_mesh(mesh):
         state = jax.jit(tx.init, out_shardings=pdt_optax.state.state_shardings(tx, params))(params)
-        gathered = loss_of_gathered if mesh.are_all_axes_explicit else loss
+        gathered = loss_of_gathered if AxisType.Explicit in mesh.axis_types else loss
         sharded, sharded_state = train(tx, gathered, params, state, examples)
     expected, expected_metrics = unsharded(transform)
     chex.assert_trees_all_close(jax.device_get(sharded), expected, rtol=1e-3, atol=1e-4)
@@ -274,10 +274,10 @@ def test_under_shard_map(check_vma):
     sharded, report = jax.jit(on_devices)(params)
     expected, expected_report = jax.jit(run(make(None)))(params)
     chex.assert_trees_all_close(
-        jax.device_get(sharded), jax.device_get(expected), rtol=5e-4, atol=3e-5
+        jax.device_get(sharded), jax.device_get(expected), rtol=1e-3, atol=3e-5
     )
     chex.assert_trees_all_close(
-        jax.device_get(report), jax.device_get(expected_report), rtol=1e-3, atol=1e-3
+        jax.device_get(report), jax.device_get(expected_report), rtol=2e-3, atol=1e-3
     )
     assert report[0] > 1
 
