@@ -39,8 +39,8 @@ class Metrics(NamedTuple):
         like the parameters with :class:`optax.MaskedNode` for the others.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``: error of the
         prediction one snapshot ahead in units of the optimizer's move, 1 for one that nothing
-        moves; inf if only the optimizer did not move. With :class:`pdt_optax.Solve` ``abs(1 - g)``, ``g`` the
-        gain in loss relative to the gain of its quadratic model.
+        moves; inf if only the optimizer did not move. With :class:`pdt_optax.Solve`
+        ``abs(1 - g)``, ``g`` the gain in loss relative to the gain of its quadratic model.
       eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
         modulus first; zero outside the rank. With :class:`pdt_optax.Solve` ``(G, 0)``.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
