@@ -49,7 +49,7 @@ def test_compiled_once(name):
 class Unhashable:
     """Programs cannot be kept by such a function."""
 
-    __hash__ = None
+    __hash__: Any = None
 
     def __call__(self, params):
         return jnp.sum(params**2)
