@@ -34,9 +34,10 @@ class Verify(Jump):
 
     A chosen jump must then be confirmed. With :math:`w_{opt}` where the optimizer arrives from
     :math:`w` in the period and :math:`D` the jump's displacement, adding :math:`D` to the middle
-    :math:`(w + w_{opt})/2` must gain at least as much as the jump. A jump that leads on does,
-    since the way from there is longer. One that only takes away the noise of :math:`w_{opt}`
-    does not: half of that is gone there. It is not made, since it gains at once and leads nowhere.
+    :math:`(w + w_{opt})/2` must gain at least `gain_share` of what the jump gains, each as a part
+    of the loss there. A jump that leads on does. One that only takes away the noise of
+    :math:`w_{opt}` does not: half of that is gone there. It is not made, since it gains at once
+    and leads nowhere.
 
     Each predictor's horizons are tried from the nearest up to the first that gains
     nothing, or less than `gain_share` of the best gain so far. One event thus calls
@@ -184,7 +185,7 @@ class Verify(Jump):
 
         search = jax.lax.fori_loop(0, last + 1, turn, _Search.start(event, count))
         if self.confirm:
-            search = search.confirmed(event.proposed)
+            search = search.confirmed(event.proposed, self.gain_share)
         error = event.relative_error(first, usable[:, 0])
         landed = search.updates, search.accepted
         return Landing(*landed, operators, error, search.candidate, search.calls)
@@ -249,11 +250,12 @@ class _Search(NamedTuple):
         taken = jnp.where(is_best, jnp.arange(number), number).min()
         return jnp.where(taken < number, taken, -1).astype(jnp.int32)
 
-    def confirmed(self, proposed: list[jax.Array]) -> "_Search":
-        """Only what gains as much from the middle of the optimizer's move."""
-        before, after = self.losses[-2], self.losses[-1]
-        is_so = (self.candidate >= 0) & jnp.isfinite(after)
-        is_so &= before - after >= self.gains[self.candidate]
+    def confirmed(self, proposed: list[jax.Array], gain_share: float) -> "_Search":
+        """Only what gains from the middle of the optimizer's move as well."""
+        own, before, after = self.losses[0], self.losses[-2], self.losses[-1]
+        least = gain_share * self.gains[self.candidate] * jnp.abs(before)
+        gain = (before - after) * jnp.abs(own)
+        is_so = (self.candidate >= 0) & jnp.isfinite(after) & (gain > 0) & (gain >= least)
         pairs = zip(self.updates, proposed, strict=True)
         return self._replace(
             updates=[jnp.where(is_so, new, own) for new, own in pairs],
