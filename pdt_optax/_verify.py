@@ -32,10 +32,17 @@ class Verify(Jump):
     means the optimizer's own result, so the loss that ``value_fn``, an extra argument
     of ``update``, gives right after the event is never above it.
 
+    A chosen jump must then be confirmed. With :math:`w_{opt}` where the optimizer arrives from
+    :math:`w` in the period and :math:`D` the jump's displacement, adding :math:`D` to the middle
+    :math:`(w + w_{opt})/2` must gain at least `gain_share` of what the jump gains, each as a part
+    of the loss there. A jump that leads on does. One that only takes away the noise of
+    :math:`w_{opt}` does not: half of that is gone there. It is not made, since it gains at once
+    and leads nowhere.
+
     Each predictor's horizons are tried from the nearest up to the first that gains
     nothing, or less than `gain_share` of the best gain so far. One event thus calls
-    ``value_fn`` at most once for each candidate and once for the optimizer's result;
-    one candidate is in memory at a time.
+    ``value_fn`` at most once for each candidate, once for the optimizer's result and twice to
+    confirm; one candidate is in memory at a time.
 
     The lowest loss now is not the best place to train on from: a short jump that
     averages noise away gains at once and leads nowhere (Wu et al., 2018). Hence the
@@ -49,6 +56,7 @@ class Verify(Jump):
       predictors: names of predictors, or functions; see :class:`pdt_optax.Extrapolate`.
       criteria: the mask of all candidates; by default only the sign of the path.
       gain_share: in (0, 1]; 1 takes the candidate with the least loss.
+      confirm: whether a chosen jump must be confirmed.
       history: snapshots kept and fitted, or a :class:`pdt_optax.Streaming`.
       start: the first jump may come at the end of this period, counted from 1, once
         `history` snapshots are held, or three seen.
@@ -84,6 +92,7 @@ class Verify(Jump):
     predictors: tuple[str | _predictors.Predictor, ...] = ("dmd", "linear")
     criteria: str | _criteria.Criterion = _PATH_SIGN
     gain_share: float = 0.5
+    confirm: bool = True
     history: int | Streaming = 5
     start: int = 5
     interval: int = 0
@@ -103,6 +112,8 @@ class Verify(Jump):
         share = self.gain_share
         if not _checks.is_number(share) or not 0 < share <= 1:
             raise ValueError(f"`gain_share` must be in (0, 1], got {share!r}.")
+        if not isinstance(self.confirm, bool):
+            raise ValueError(f"`confirm` must be True or False, got {self.confirm!r}.")
         _checks.set_int(self, "start", 1)
         _checks.set_int(self, "interval", 0)
         self._candidates()
@@ -136,14 +147,21 @@ class Verify(Jump):
         paths, first, operators = candidates.fit(event.gram)
         usable = event.finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
         horizons = jnp.tile(jnp.asarray(self.horizons, jnp.float32), len(self.predictors))
-        last = len(horizons) + 1
+        count = len(horizons)
+        last = count + 2 if self.confirm else count + 1
+        moves = event.layout.leaves(event.moves, event.proposed)
 
         def turn(number: jax.Array, search: _Search) -> _Search:
-            """The optimizer's own result is scored first, then each candidate; one is made last."""
+            """The optimizer's own result is scored, then each candidate; what is taken is made.
+
+            To confirm it, the own result and what is taken are scored from the middle.
+            """
             taken = search.taken(horizons, self.gain_share)
-            index = jnp.where(number == last, jnp.maximum(taken, 0), jnp.maximum(number - 1, 0))
-            is_made = jnp.where(number == last, taken >= 0, number > 0)
-            goes_on = search.goes_on | (index % len(self.horizons) == 0)
+            is_found = number > count
+            index = jnp.maximum(jnp.where(is_found, taken, number - 1), 0)
+            is_made = jnp.where(is_found, (number == last) & (taken >= 0), number > 0)
+            is_new = search.goes_on | (index % len(self.horizons) == 0)
+            is_due = jnp.where(is_found, (number == last) | (taken >= 0), is_new)
 
             def land(search: _Search) -> _Search:
                 """One program for all turns: they differ in what is scored and made."""
@@ -153,58 +171,94 @@ class Verify(Jump):
                     horizons[index],
                     candidates.criterion,
                 )
-                loss = jax.lax.cond(number < last, lambda: value_fn(updates), lambda: search.own)
+                is_scored = ~is_found | (self.confirm & (taken >= 0))
+                loss = jax.lax.cond(
+                    is_scored,
+                    lambda: value_fn(_from_the_middle(updates, moves, is_found)),
+                    lambda: jnp.full([], jnp.nan, jnp.float32),
+                )
                 landed = search._replace(updates=updates, accepted=accepted, candidate=taken)
-                return landed.scored(loss, number, self.gain_share)
+                return landed.scored(loss, number, self.gain_share, is_scored)
 
-            search = search._replace(goes_on=jnp.zeros_like(goes_on))
-            return run_if(goes_on | (number == last), land, search)
+            search = search._replace(goes_on=jnp.zeros_like(search.goes_on))
+            return run_if(is_due, land, search)
 
-        search = jax.lax.fori_loop(0, last + 1, turn, _Search.start(event, len(horizons)))
+        search = jax.lax.fori_loop(0, last + 1, turn, _Search.start(event, count))
+        if self.confirm:
+            search = search.confirmed(event.proposed, self.gain_share)
         error = event.relative_error(first, usable[:, 0])
         landed = search.updates, search.accepted
-        return Landing(*landed, operators, error, search.candidate, search.calls - 1)
+        return Landing(*landed, operators, error, search.candidate, search.calls)
+
+
+def _from_the_middle(
+    updates: list[jax.Array], moves: list[jax.Array], is_so: jax.Array
+) -> list[jax.Array]:
+    """Updates that lead half of the optimizer's move before where they lead, if it is so."""
+    pairs = zip(updates, moves, strict=True)
+    return [jnp.where(is_so, update - move / 2, update) for update, move in pairs]
 
 
 class _Search(NamedTuple):
-    """Where the line search stands: the updates made last, and the gains of all candidates."""
+    """Where the line search stands: the updates made last, and the losses of all turns."""
 
     updates: list[jax.Array]
     accepted: jax.Array
-    own: jax.Array
-    gains: jax.Array
+    losses: jax.Array
     candidate: jax.Array
     goes_on: jax.Array
     calls: jax.Array
 
     @classmethod
-    def start(cls, event: Event, number: int) -> "_Search":
-        zero = jnp.zeros([], jnp.float32)
+    def start(cls, event: Event, count: int) -> "_Search":
+        """For so many candidates; what is not scored is NaN."""
         return cls(
             updates=event.proposed,
             accepted=jnp.zeros(len(event.layout), jnp.float32),
-            own=zero,
-            gains=jnp.zeros(number, jnp.float32),
+            losses=jnp.full(count + 3, jnp.nan, jnp.float32),
             candidate=jnp.full([], -1, jnp.int32),
             goes_on=jnp.zeros([], bool),
             calls=jnp.zeros([], jnp.int32),
         )
 
-    def scored(self, loss: jax.Array, number: jax.Array, gain_share: float) -> "_Search":
-        """Notes the loss of a turn; the last one has no place among the gains."""
-        own = jnp.where(number == 0, loss, self.own)
-        counts = jnp.isfinite(loss) & ~jnp.isnan(own)
-        gain = jnp.where(counts, own - jnp.where(counts, loss, 0), 0)
-        gains = jnp.where(jnp.arange(1, len(self.gains) + 1) == number, gain, self.gains)
+    @property
+    def gains(self) -> jax.Array:
+        """Of the candidates; zero where there is none, or no number."""
+        own, losses = self.losses[0], self.losses[1:-2]
+        counts = jnp.isfinite(losses) & ~jnp.isnan(own)
+        return jnp.where(counts, own - jnp.where(counts, losses, 0), 0)
+
+    def scored(
+        self, loss: jax.Array, number: jax.Array, gain_share: float, is_scored: jax.Array
+    ) -> "_Search":
+        """Notes the loss of a turn."""
+        is_this = jnp.arange(len(self.losses)) == number
+        search = self._replace(losses=jnp.where(is_this, loss, self.losses))
+        gains, own = search.gains, is_this[1:-2]
+        gain = jnp.where(own, gains, 0).sum()
         goes_on = (gain > 0) & (gain >= gain_share * gains.max())
-        return self._replace(own=own, gains=gains, goes_on=goes_on, calls=self.calls + 1)
+        return search._replace(goes_on=goes_on, calls=self.calls + is_scored)
 
     def taken(self, horizons: jax.Array, gain_share: float) -> jax.Array:
         """The furthest of the good candidates, of two as far the better; -1 if there is none."""
-        good = (self.gains > 0) & (self.gains >= gain_share * self.gains.max())
+        gains = self.gains
+        good = (gains > 0) & (gains >= gain_share * gains.max())
         furthest = jnp.where(good, horizons, 0).max()
         good &= horizons == furthest
-        number = len(self.gains)
-        is_best = good & (self.gains == jnp.where(good, self.gains, 0).max())
+        number = len(gains)
+        is_best = good & (gains == jnp.where(good, gains, 0).max())
         taken = jnp.where(is_best, jnp.arange(number), number).min()
         return jnp.where(taken < number, taken, -1).astype(jnp.int32)
+
+    def confirmed(self, proposed: list[jax.Array], gain_share: float) -> "_Search":
+        """Only what gains from the middle of the optimizer's move as well."""
+        own, before, after = self.losses[0], self.losses[-2], self.losses[-1]
+        least = gain_share * self.gains[self.candidate] * jnp.abs(before)
+        gain = (before - after) * jnp.abs(own)
+        is_so = (self.candidate >= 0) & jnp.isfinite(after) & (gain > 0) & (gain >= least)
+        pairs = zip(self.updates, proposed, strict=True)
+        return self._replace(
+            updates=[jnp.where(is_so, new, own) for new, own in pairs],
+            accepted=jnp.where(is_so, self.accepted, 0),
+            candidate=jnp.where(is_so, self.candidate, -1),
+        )

@@ -11,6 +11,7 @@ from experiments.benchmarks import compiling
 from experiments.benchmarks import report as bench_report
 from experiments.benchmarks.tpu import cases
 from experiments.configs import cpu
+from experiments.language import report as language_report
 from experiments.reports import tables, time_to_target
 from experiments.runs import records
 from experiments.science import runs, summary
@@ -35,6 +36,7 @@ _OTHERS = {
     ("docs/performance.md", "bench"): bench_report.table,
     ("docs/performance.md", "compiling"): compiling.table,
     ("docs/scaling.md", "tpu"): cases.table,
+    ("docs/where_it_helps.md", "language"): language_report.table,
 }
 
 _SCIENCE = {

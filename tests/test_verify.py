@@ -69,8 +69,8 @@ def verified(every=4, **options):
     return optax.chain(SGD, verifying(every, **options))
 
 
-def test_scored_loss_is_never_above_the_optimizers_own():
-    _, states, losses = train(verified(), 120)
+def test_scored_loss_of_landings_is_never_above_the_optimizers_own():
+    _, states, losses = train(verified(confirm=False), 120)
     assert (losses[:, 0] <= losses[:, 1]).all()
     jumps = [int(state[-1].report.jump_candidate) for state in states[3::4]]
     assert sum(jump >= 0 for jump in jumps) > 5
@@ -133,11 +133,11 @@ def test_garbage_predictions_end_as_the_optimizer_alone(scale):
     assert pdt_optax.metrics(states[-1]).value_calls == 16 * 2
 
 
-@pytest.mark.parametrize("gain_share", [0.5, 1.0])
-def test_picks_the_candidate_that_the_oracle_picks(gain_share):
+@pytest.mark.parametrize(("gain_share", "confirm"), [(0.5, True), (1.0, False)])
+def test_picks_the_candidate_that_the_oracle_picks(gain_share, confirm):
     """Every candidate is rebuilt in float64 from the snapshots and scored."""
     horizons, predictors = (2, 5, 20), ("dmd", "linear")
-    tx = verified(horizons=horizons, predictors=predictors, gain_share=gain_share)
+    tx = verified(horizons=horizons, predictors=predictors, gain_share=gain_share, confirm=confirm)
     params = initial_params()
     state = tx.init(params)
     snapshots, taken, calls = [params], [], 0
@@ -151,9 +151,13 @@ def test_picks_the_candidate_that_the_oracle_picks(gain_share):
             continue
         if len(snapshots) >= 5:
             own = optax.apply_updates(before, SGD.update(grads, SGD.init(before))[0])
-            losses = candidate_losses(snapshots[-5:], own, horizons, predictors)
+            losses, middle = candidate_losses(snapshots[-5:], own, horizons, predictors)
             best, scored = furthest_good(losses, horizons, gain_share)
             calls += 1 + scored
+            if confirm and best >= 0:
+                calls += 2
+                parts = [1 - found[best + 1] / found[0] for found in (losses, middle)]
+                best = best if parts[1] >= gain_share * parts[0] else -1
             taken.append((int(state[-1].report.jump_candidate), best))
         snapshots.append(params)
     assert len(taken) == 11
@@ -163,11 +167,12 @@ def test_picks_the_candidate_that_the_oracle_picks(gain_share):
 
 
 def candidate_losses(snapshots, own, horizons, predictors):
+    """At the landings, the optimizer's own first, and half of its move before each."""
     flat, restore = zip(*map(jax.flatten_util.ravel_pytree, snapshots), strict=True)
     history = np.array(flat, np.float64)
     target = np.asarray(jax.flatten_util.ravel_pytree(own)[0], np.float64)
     move = target - history[-1]
-    losses = [float(loss(own))]
+    landings = [target]
     for predictor, horizon in itertools.product(predictors, horizons):
         path = oracle.predicted_path(predictor, history.T, horizon)
         times = horizon * np.arange(1, 6) / 5
@@ -175,9 +180,12 @@ def candidate_losses(snapshots, own, horizons, predictors):
         points = np.array([np.interp(times, np.arange(horizon + 1), c) for c in steps.T]).T
         signs = np.sign(np.diff(np.vstack([np.zeros_like(move), points]), axis=0))
         mask = (signs == np.sign(move)).all(axis=0) & (move != 0)
-        jumped = np.where(mask, history[-1] + path[-1], target)
-        losses.append(float(loss(restore[-1](jnp.asarray(jumped, jnp.float32)))))
-    return losses
+        landings.append(np.where(mask, history[-1] + path[-1], target))
+
+    def scored(weights):
+        return float(loss(restore[-1](jnp.asarray(weights, jnp.float32))))
+
+    return [list(map(scored, (w - back for w in landings))) for back in (0, move / 2)]
 
 
 def furthest_good(losses, horizons, gain_share):
@@ -197,7 +205,9 @@ def furthest_good(losses, horizons, gain_share):
 
 def jump_once(horizons, gain_share, losses):
     """Steps of one lead to 3; jumps of 2, 3 and 5 from 2 lead to 4, 5 and 7."""
-    verify = pdt_optax.Verify(horizons, ("linear",), ACCEPT_ALL, gain_share, history=3, start=3)
+    verify = pdt_optax.Verify(
+        horizons, ("linear",), ACCEPT_ALL, gain_share, confirm=False, history=3, start=3
+    )
     tx = pdt_optax.pdt(1, verify)
 
     def value_fn(x, losses):
@@ -234,6 +244,20 @@ def test_beyond_a_horizon_that_is_not_good_none_is_scored(losses, place, calls):
     assert value_calls == calls
 
 
+@pytest.mark.parametrize("confirm", [False, True])
+def test_a_jump_that_only_averages_noise_away_is_not_confirmed(confirm):
+    """Weights swing between +1 and -1 about the least loss, which is the mean of the history."""
+    verify = {"horizons": (2,), "predictors": ("average",), "criteria": ACCEPT_ALL}
+    tx = verifying(1, **verify, history=4, start=4, confirm=confirm)
+    params: Any = jnp.array([1.0, 2.0])
+    state = tx.init(params)
+    update = jax.jit(functools.partial(tx.update, value_fn=lambda params: jnp.sum(params**2)))
+    for _ in range(4):
+        updates, state = update(-2 * params, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params, [1.0, 2.0] if confirm else [0.0, 0.0], atol=1e-6)
+
+
 @pytest.mark.parametrize("width", [300, 4000])
 def test_memory_does_not_grow_with_the_candidates(width):
     """Of small leaves, and of one that lies by itself."""
@@ -249,11 +273,12 @@ def test_memory_does_not_grow_with_the_candidates(width):
 
 
 @pytest.mark.parametrize(
-    ("horizons", "calls", "jump"), [((2, 5, 20), 4, 20), ((2, 2, 5), 3, 5), ((5, 2), 3, 5)]
+    ("horizons", "calls", "jump"), [((2, 5, 20), 6, 20), ((2, 2, 5), 5, 5), ((5, 2), 5, 5)]
 )
 def test_equal_horizons_are_scored_once(horizons, calls, jump):
     """The loss falls for ever; moves of 0.5 from 1."""
-    tx = verifying(1, horizons=horizons, predictors=("linear",), history=3, start=3)
+    options = {"predictors": ("linear",), "history": 3, "start": 3}
+    tx = verifying(1, horizons=horizons, **options)
     params = jnp.ones(4)
     state = tx.init(params)
     update = jax.jit(functools.partial(tx.update, value_fn=lambda params: -jnp.sum(params)))
@@ -372,6 +397,7 @@ def test_nnx_with_batch_norm_and_dropout():
         ({"horizons": 5}, "`horizons` must be a tuple, got 5"),
         ({"predictors": "dmd"}, "`predictors` must be a tuple, got 'dmd'"),
         ({"gain_share": "a"}, r"`gain_share` must be in \(0, 1\], got 'a'"),
+        ({"confirm": 1}, "`confirm` must be True or False, got 1"),
         ({"predictors": ()}, "`predictors` must be one or more predictors"),
         ({"predictors": ("dmdd",)}, "`predictor` must be one of .* got 'dmdd'"),
         ({"criteria": "x"}, "`criteria` must be .* got 'x'"),

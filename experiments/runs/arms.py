@@ -136,6 +136,7 @@ def _links(config: PDTConfig, steps_per_epoch: int) -> dict[str, Link]:
             (config.horizon,),
             ("dmd",),
             pdt_optax.criteria.accept_all(),
+            confirm=False,
             history=config.history,
             start=config.start,
             interval=config.interval,
@@ -162,6 +163,7 @@ def _verified(config: PDTConfig, streaming: pdt_optax.Streaming | None = None) -
         horizons=config.verify_horizons,
         predictors=config.verify_predictors,
         gain_share=config.verify_gain_share,
+        confirm=config.verify_confirm,
         history=streaming or config.history,
         start=config.start,
     )

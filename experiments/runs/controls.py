@@ -110,7 +110,7 @@ def _written(old: optax.Params, new: optax.Params, now: jax.Array) -> optax.Para
     )[1]
 
 
-def _average_of_held(state: Any, params: optax.Params) -> optax.Params:
+def average_of_held(state: Any, params: optax.Params) -> optax.Params:
     """The mean over as many periods as there have been."""
     del params
     full = state.periods > jnp.arange(AVERAGED)
@@ -132,7 +132,7 @@ def _schedule_free(
 CONTROLS: Mapping[str, Control] = {
     "latest_average": Control(
         lambda base, settings, name, every: latest_average(base, every),
-        _average_of_held,
+        average_of_held,
     ),
     "lookahead": Control(
         lambda base, settings, name, every: lookahead(base), lambda state, params: state.slow

@@ -1,0 +1,1 @@
+"""What jumps and other gains from past weights are worth on a small language model."""

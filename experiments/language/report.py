@@ -1,0 +1,72 @@
+"""The table of the language study, from its records alone."""
+
+from collections.abc import Callable, Sequence
+import sys
+from typing import Any
+
+import numpy as np
+
+from experiments.language.arms import ARMS
+from experiments.language.training import EVERY
+from experiments.reports import tables
+
+Row = dict[str, Any]
+_HEADING = ("arm", "rate", "final validation loss", "against AdamW", "jumps", "steps", "time")
+
+
+def best_rate(rows: Sequence[Row], arm: str) -> float:
+    """Of the tuning runs of an arm; stops the program if there are none."""
+    tuned = [row for row in rows if row["stage"] == "tune" and row["arm"] == arm]
+    if not tuned:
+        sys.exit("`stages`: tune must come first.")
+    return min(tuned, key=_last)["learning_rate"]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A line for each arm, mean and [least, most] over the seeds.
+
+    Steps and time are those until the validation loss is what AdamW ends at on the same seed,
+    time as a part of AdamW's whole run.
+    """
+    reported = {(row["arm"], row["seed"]): row for row in rows if row["stage"] == "report"}
+    lines = []
+    for name, arm in ARMS.items():
+        pairs = [
+            (row, reported["adamw", seed])
+            for (other, seed), row in reported.items()
+            if other == name and ("adamw", seed) in reported
+        ]
+        if pairs:
+            lines.append([arm.title, *_cells(pairs)])
+    return tables.grid(_HEADING, lines, labels=1)
+
+
+def _cells(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
+    def over(value: Callable[[Row, Row], float], digits: int, sign: str = "") -> str:
+        values = [value(*pair) for pair in pairs]
+        mean, *ends = (f"{v:{sign}.{digits}f}" for v in (np.mean(values), min(values), max(values)))
+        return f"{mean} [{', '.join(ends)}]" if ends[0] != ends[1] else mean
+
+    return [
+        f"{pairs[0][0]['learning_rate']:g}",
+        over(lambda row, base: _last(row), 3),
+        over(lambda row, base: _last(row) - _last(base), 3, "+"),
+        over(lambda row, base: row["jumps"], 0),
+        *_to_target(pairs),
+    ]
+
+
+def _to_target(pairs: Sequence[tuple[Row, Row]]) -> tuple[str, str]:
+    steps, parts = [], []
+    for row, base in pairs:
+        there = [n for n, v in enumerate(row["validation_losses"]) if v <= _last(base)]
+        if not there:
+            return "never" if not steps else "not on every seed", "-"
+        steps.append((there[0] + 1) * EVERY)
+        parts.append(row["seconds"][there[0]] / base["seconds"][-1])
+    return f"{np.mean(steps):.0f}", f"{np.mean(parts):.2f}"
+
+
+def _last(row: Row) -> float:
+    loss = row["validation_losses"][-1]
+    return loss if np.isfinite(loss) else np.inf

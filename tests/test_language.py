@@ -1,0 +1,120 @@
+"""The language study: its control, its table, and what its records say."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pages
+import pytest
+
+from experiments.language import report, study
+from experiments.language.arms import ARMS, jumped
+from experiments.language.outer import outer_nesterov
+from experiments.runs import records
+import pdt_optax
+
+RATE = optax.sgd(0.1)
+
+
+def trained(tx, steps):
+    """Sums of squares about 1."""
+    params = {"a": jnp.array([3.0, -2.0]), "b": jnp.array(0.5)}
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for _ in range(steps):
+        grads = jax.tree.map(lambda p: p - 1, params)
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize(("every", "rate", "momentum"), [(1, 0.7, 0.9), (3, 0.5, 0.6)])
+def test_outer_nesterov_is_that_of_numpy(every, rate, momentum):
+    weights = np.array([3.0, -2.0, 0.5])
+    slow, velocity = weights.copy(), np.zeros(3)
+    for step in range(1, 11):
+        weights = weights - 0.1 * (weights - 1)
+        if step % every == 0:
+            move = weights - slow
+            velocity = momentum * velocity + move
+            weights = slow = slow + rate * (momentum * velocity + move)
+    found = trained(optax.chain(RATE, outer_nesterov(every, rate, momentum)), 10)
+    np.testing.assert_allclose(np.append(found["a"], found["b"]), weights, rtol=1e-5)
+
+
+def test_an_outer_rate_of_one_without_momentum_changes_nothing():
+    found = trained(optax.chain(RATE, outer_nesterov(3, 1.0, 0.0)), 10)
+    chex.assert_trees_all_close(found, trained(RATE, 10), rtol=1e-6)
+
+
+def test_jumps_are_counted():
+    tx = pdt_optax.pdt(1, pdt_optax.Extrapolate(history=3, start=3, interval=1))
+    params = jnp.array([1.0, 2.0])
+    state, counts = tx.init(params), []
+    for step in range(6):
+        updates, after = tx.update(jnp.full(2, 1.1**step), state, params)
+        params, counts = optax.apply_updates(params, updates), [*counts, jumped(state, after)]
+        state = after
+    assert list(map(int, counts)) == [0, 0, 1, 0, 1, 0]
+    assert jumped((), optax.EmptyState()) == 0
+
+
+def row(arm, seed, losses, stage="report", rate=0.1, jumps=0):
+    seconds = [1.0 + n for n in range(len(losses))]
+    run = {"stage": stage, "arm": arm, "learning_rate": rate, "seed": seed}
+    return {**run, "jumps": jumps, "validation_losses": losses, "seconds": seconds}
+
+
+def test_table():
+    """Against AdamW of the same seed; arms in the order of the registry."""
+    rows = [
+        row("adamw", 3, [3.0, 2.0]),
+        row("adamw", 4, [3.0, 1.0]),
+        row("muon", 3, [2.0, 1.5], jumps=2),
+        row("muon", 4, [3.0, 0.5], jumps=4),
+        row("lawa", 3, [3.0, 2.5]),
+    ]
+    assert report.table(rows[::-1]).splitlines()[2:] == [
+        "| AdamW | 0.1 | 1.500 [1.000, 2.000] | +0.000 | 0 | 100 | 1.00 |",
+        "| Muon | 0.1 | 1.000 [0.500, 1.500] | -0.500 | 3 [2, 4] | 75 | 0.75 |",
+        f"| {ARMS['lawa'].title} | 0.1 | 2.500 | +0.500 | 0 | never | - |",
+    ]
+
+
+def test_the_best_rate_is_that_of_the_tuning_runs():
+    rows = [row("adamw", 1, [loss], "tune", rate) for rate, loss in ((1.0, float("nan")), (2.0, 5))]
+    assert report.best_rate([*rows, row("adamw", 3, [1.0], rate=3.0)], "adamw") == 2.0
+    with pytest.raises(SystemExit, match="tune must come first"):
+        report.best_rate(rows, "muon")
+
+
+def test_steps_are_whole_stretches():
+    with pytest.raises(ValueError, match="`steps` must be a multiple of 50, got 60"):
+        study.Settings(steps=60)
+
+
+@pytest.mark.slow
+def test_a_study_runs_and_goes_on(tmp_path, capsys):
+    config = study.Settings(str(tmp_path), arms=("adamw", "unconfirmed_10"), steps=100, seeds=(0,))
+    study.main(config)
+    capsys.readouterr()
+    study.main(config)
+    assert capsys.readouterr().out.count("\n") == 4
+    rows = records.read_rows(tmp_path)
+    assert [r["arm"] for r in rows] == ["adamw"] * 5 + ["unconfirmed_10"]
+    assert rows[-1]["jumps"] > 0
+    assert all(r["validation_losses"][1] < r["validation_losses"][0] < 4.2 for r in rows)
+
+
+def test_confirmed_jumps_do_no_harm_on_the_language_model():
+    """What the records must show; what is not confirmed ends above AdamW."""
+    rows = records.read_rows(pages.RESULTS / "language")
+    last = {
+        (r["arm"], r["seed"]): r["validation_losses"][-1] for r in rows if r["stage"] == "report"
+    }
+    seeds = [seed for arm, seed in last if arm == "adamw"]
+    assert len(seeds) >= 3
+    for every in (10, 20, 50):
+        harm = [last[f"verify_{every}", seed] - last["adamw", seed] for seed in seeds]
+        assert np.mean(harm) < 0.005
