@@ -9,7 +9,7 @@ import optax
 
 from pdt_optax._checks import MOST
 from pdt_optax._core import Core
-from pdt_optax._event import Limits
+from pdt_optax._landing import Limits
 from pdt_optax._run_if import run_if
 from pdt_optax._state import PDTState
 

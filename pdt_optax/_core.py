@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from pdt_optax import _basis, _checks, _event, _history, _leaves, _sums
-from pdt_optax._event import Event, Limits
+from pdt_optax._event import Event
 from pdt_optax._history import History
+from pdt_optax._landing import Limits
 from pdt_optax._layout import Layout
 from pdt_optax._ring import Ring
 from pdt_optax._run_if import run_if

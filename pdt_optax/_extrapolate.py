@@ -11,8 +11,9 @@ from pdt_optax import criteria as _criteria
 from pdt_optax import predictors as _predictors
 from pdt_optax._adaptive import Adaptive
 from pdt_optax._candidates import Candidates
-from pdt_optax._event import Event, Landing
+from pdt_optax._event import Event
 from pdt_optax._jump import Jump, check_passed
+from pdt_optax._landing import Landing
 from pdt_optax._streaming import Streaming
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import warnings
 
 from pdt_optax._core import Core
-from pdt_optax._event import Event, Landing
+from pdt_optax._event import Event
+from pdt_optax._landing import Landing
 from pdt_optax._ring import Ring, as_history
 from pdt_optax._streaming import Streaming
 

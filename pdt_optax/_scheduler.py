@@ -9,8 +9,8 @@ from pdt_optax import _checks, _leaves, _sums
 from pdt_optax._adaptive import Adaptive, Schedule
 from pdt_optax._clock import Clock
 from pdt_optax._core import Core
-from pdt_optax._event import Limits
 from pdt_optax._history import snapshot
+from pdt_optax._landing import Limits
 from pdt_optax._run_if import run_if
 from pdt_optax._state import PDTState
 

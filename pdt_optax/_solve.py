@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from pdt_optax import _checks, _quadratic, _sums
 from pdt_optax._core import Core
-from pdt_optax._event import Event, Landing
+from pdt_optax._event import Event
 from pdt_optax._jump import WRAPPERS, Jump, with_extras
+from pdt_optax._landing import Landing
 from pdt_optax._leaves import compute_dtype
 from pdt_optax._ring import Ring
 from pdt_optax._span import Span

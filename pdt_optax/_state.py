@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from pdt_optax._adaptive import Schedule
-from pdt_optax._event import Event, Landing
+from pdt_optax._event import Event
 from pdt_optax._history import History
+from pdt_optax._landing import Landing
 from pdt_optax._sums import leaf_sizes
 
 

@@ -1,0 +1,46 @@
+"""What a way of jumping may do, and what it decides."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+
+class Limits(NamedTuple):
+    """What a scheduler allows a way of jumping now.
+
+    Attributes:
+      horizon: float32, greatest number of snapshots ahead.
+      interval: int32, least number of periods without a prediction between two.
+      max_error: float, greatest error one snapshot ahead.
+      may_land: from where a coordinate would land, where the optimizer takes it, and the
+        optimizer's move to whether it may; None if it always may.
+    """
+
+    horizon: jax.Array
+    interval: jax.Array
+    max_error: float
+    may_land: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None
+
+
+class Landing(NamedTuple):
+    """What a way of jumping decides.
+
+    Attributes:
+      updates: the updates that lead to where it lands, a leaf each; where nothing jumps the
+        optimizer's bit for bit.
+      accepted: how many coordinates of each leaf jump, float32 ``(L,)``.
+      operators: a DMD operator of each group, ``(G, h-1, h-1)``.
+      error: float32, ``||p_1 - w_opt|| / ||d||``.
+      candidate: int32, which of its candidates it takes; -1 for none.
+      calls: int32, calls of a loss.
+      damping: float32, of the next event of :class:`pdt_optax.Solve`.
+    """
+
+    updates: list[jax.Array]
+    accepted: jax.Array
+    operators: jax.Array
+    error: jax.Array
+    candidate: jax.Array | int
+    calls: jax.Array | int
+    damping: jax.Array | float = 0.0
