@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from pdt_optax._event import Event
 from pdt_optax._jump import Jump, check_passed, with_extras
 from pdt_optax._landing import Landing
 from pdt_optax._run_if import run_if
+from pdt_optax._search import Search
 from pdt_optax._streaming import Streaming
 
 _PATH_POINTS = 5
@@ -152,7 +153,7 @@ class Verify(Jump):
         last = count + 2 if self.confirm else count + 1
         moves = event.layout.leaves(event.moves, event.proposed)
 
-        def turn(number: jax.Array, search: _Search) -> _Search:
+        def turn(number: jax.Array, search: Search) -> Search:
             """The optimizer's own result is scored, then each candidate; what is taken is made.
 
             To confirm it, the own result and what is taken are scored from the middle.
@@ -164,7 +165,7 @@ class Verify(Jump):
             is_new = search.goes_on | (index % len(self.horizons) == 0)
             is_due = jnp.where(is_found, (number == last) | (taken >= 0), is_new)
 
-            def land(search: _Search) -> _Search:
+            def land(search: Search) -> Search:
                 """One program for all turns: they differ in what is scored and made."""
                 updates, accepted = event.merge(
                     paths[:, index],
@@ -184,7 +185,7 @@ class Verify(Jump):
             search = search._replace(goes_on=jnp.zeros_like(search.goes_on))
             return run_if(is_due, land, search)
 
-        search = jax.lax.fori_loop(0, last + 1, turn, _Search.start(event, count))
+        search = jax.lax.fori_loop(0, last + 1, turn, Search.start(event, count))
         if self.confirm:
             search = search.confirmed(event.proposed, self.gain_share)
         error = event.relative_error(first, usable[:, 0])
@@ -198,68 +199,3 @@ def _from_the_middle(
     """Updates that lead half of the optimizer's move before where they lead, if it is so."""
     pairs = zip(updates, moves, strict=True)
     return [jnp.where(is_so, update - move / 2, update) for update, move in pairs]
-
-
-class _Search(NamedTuple):
-    """Where the line search stands: the updates made last, and the losses of all turns."""
-
-    updates: list[jax.Array]
-    accepted: jax.Array
-    losses: jax.Array
-    candidate: jax.Array
-    goes_on: jax.Array
-    calls: jax.Array
-
-    @classmethod
-    def start(cls, event: Event, count: int) -> "_Search":
-        """For so many candidates; what is not scored is NaN."""
-        return cls(
-            updates=event.proposed,
-            accepted=jnp.zeros(len(event.layout), jnp.float32),
-            losses=jnp.full(count + 3, jnp.nan, jnp.float32),
-            candidate=jnp.full([], -1, jnp.int32),
-            goes_on=jnp.zeros([], bool),
-            calls=jnp.zeros([], jnp.int32),
-        )
-
-    @property
-    def gains(self) -> jax.Array:
-        """Of the candidates; zero where there is none, or no number."""
-        own, losses = self.losses[0], self.losses[1:-2]
-        counts = jnp.isfinite(losses) & ~jnp.isnan(own)
-        return jnp.where(counts, own - jnp.where(counts, losses, 0), 0)
-
-    def scored(
-        self, loss: jax.Array, number: jax.Array, gain_share: float, is_scored: jax.Array
-    ) -> "_Search":
-        """Notes the loss of a turn."""
-        is_this = jnp.arange(len(self.losses)) == number
-        search = self._replace(losses=jnp.where(is_this, loss, self.losses))
-        gains, own = search.gains, is_this[1:-2]
-        gain = jnp.where(own, gains, 0).sum()
-        goes_on = (gain > 0) & (gain >= gain_share * gains.max())
-        return search._replace(goes_on=goes_on, calls=self.calls + is_scored)
-
-    def taken(self, horizons: jax.Array, gain_share: float) -> jax.Array:
-        """The furthest of the good candidates, of two as far the better; -1 if there is none."""
-        gains = self.gains
-        good = (gains > 0) & (gains >= gain_share * gains.max())
-        furthest = jnp.where(good, horizons, 0).max()
-        good &= horizons == furthest
-        number = len(gains)
-        is_best = good & (gains == jnp.where(good, gains, 0).max())
-        taken = jnp.where(is_best, jnp.arange(number), number).min()
-        return jnp.where(taken < number, taken, -1).astype(jnp.int32)
-
-    def confirmed(self, proposed: list[jax.Array], gain_share: float) -> "_Search":
-        """Only what gains from the middle of the optimizer's move as well."""
-        own, before, after = self.losses[0], self.losses[-2], self.losses[-1]
-        least = gain_share * self.gains[self.candidate] * jnp.abs(before)
-        gain = (before - after) * jnp.abs(own)
-        is_so = (self.candidate >= 0) & jnp.isfinite(after) & (gain > 0) & (gain >= least)
-        pairs = zip(self.updates, proposed, strict=True)
-        return self._replace(
-            updates=[jnp.where(is_so, new, own) for new, own in pairs],
-            accepted=jnp.where(is_so, self.accepted, 0),
-            candidate=jnp.where(is_so, self.candidate, -1),
-        )
