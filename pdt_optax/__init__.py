@@ -11,7 +11,7 @@ from pdt_optax._streaming import Streaming
 from pdt_optax._transform import end_period, pdt
 from pdt_optax._verify import Verify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Adaptive",
