@@ -367,7 +367,7 @@ def test_groups_do_not_see_each_other():
         grads = jax.tree.map(lambda g, step=step: -0.1 * g * 0.9**step, gradient(params))
         updates, state = update(grads, state, params)
         expected, alone_state = update_alone(grads["scale"], alone_state, params["scale"])
-        np.testing.assert_allclose(updates["scale"], expected, rtol=1e-5)
+        np.testing.assert_allclose(updates["scale"], expected, rtol=1e-3)
         params = optax.apply_updates(params, updates)
     assert state.report.operators.shape == (2, 3, 3)
 
