@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 # The oldest versions that the package allows, and its own tests: programs and clients need newer
 # ones (nnx optimizers flax 0.12), and what a compiler makes of an event is asked of newer ones.
-OLDEST := jax==0.7.0 jaxlib==0.7.0 optax==0.2.8 'numpy==2.0.*' 'flax<0.12' chex hypothesis \
+OLDEST := jax==0.7.0 jaxlib==0.7.0 optax==0.2.8 'numpy==2.0.*' 'flax<0.12' chex flatbuffers hypothesis \
   orbax-checkpoint pydmd pytest pytest-xdist scikit-learn
 OLDEST_TESTS := arguments checkpoint citizen criteria dynamics extra_arguments fuzz ire_citizen \
   ire_sharding momentum oracle pdt predictors programs schedule sharding shampoo solve \
