@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -102,7 +103,10 @@ class Extrapolate(Jump):
         paths, first, operators = candidates.fit(event.gram, None if limits is None else horizon)
         usable = event.finite & jnp.isfinite(paths).all(axis=(1, 2, 3))
         error = event.relative_error(first, usable)
-        is_off = False if limits is None else ~(error <= limits.max_error)
+        is_off = False
+        if limits is not None:
+            is_any = math.isinf(limits.max_error)
+            is_off = jnp.isnan(error) if is_any else ~(error <= limits.max_error)
         usable &= ~jnp.asarray(is_off)
         updates, accepted = event.merge(paths[:, 0], usable, horizon, candidates.criterion)
         candidate = -jnp.asarray(is_off, jnp.int32)
