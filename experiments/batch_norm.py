@@ -30,7 +30,7 @@ START = 5  # The epoch of the first jump.
 JUMPS = {
     "base": None,
     "paper": pdt_optax.Extrapolate(criteria="paper", start=START),
-    "verified": pdt_optax.Verify(confirm=False, start=START, interval=1),
+    "verified": pdt_optax.Verify(start=START, interval=1),
 }
 SMALL_RESNET = functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, width=1 / 8)
 

@@ -65,7 +65,7 @@ def main(config: Settings) -> None:
     workload = workloads.create(MODELS["fcn"], mnist5k.load())
     every = workload.dataset.steps_per_epoch(_BATCH)
     sgd = optax.sgd(config.learning_rate)
-    verified = pdt_optax.pdt(every, pdt_optax.Verify(confirm=False))
+    verified = pdt_optax.pdt(every, pdt_optax.Verify())
     runs = {
         name: trajectory(workload, optimizer, config.seed, config.epochs)
         for name, optimizer in {

@@ -59,12 +59,11 @@ class Search(NamedTuple):
         taken = jnp.where(is_best, jnp.arange(number), number).min()
         return jnp.where(taken < number, taken, -1).astype(jnp.int32)
 
-    def confirmed(self, proposed: list[jax.Array], gain_share: float) -> "Search":
-        """Only what gains from the middle of the optimizer's move as well."""
-        own, before, after = self.losses[0], self.losses[-2], self.losses[-1]
-        least = gain_share * self.gains[self.candidate] * jnp.abs(before)
-        gain = (before - after) * jnp.abs(own)
-        is_so = (self.candidate >= 0) & jnp.isfinite(after) & (gain > 0) & (gain >= least)
+    def confirmed(self, proposed: list[jax.Array]) -> "Search":
+        """Only what gains as much from the middle of the optimizer's move."""
+        before, after = self.losses[-2], self.losses[-1]
+        is_so = (self.candidate >= 0) & jnp.isfinite(after)
+        is_so &= before - after >= self.gains[self.candidate]
         pairs = zip(self.updates, proposed, strict=True)
         return self._replace(
             updates=[jnp.where(is_so, new, own) for new, own in pairs],

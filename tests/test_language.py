@@ -96,13 +96,13 @@ def test_steps_are_whole_stretches():
 
 @pytest.mark.slow
 def test_a_study_runs_and_goes_on(tmp_path, capsys):
-    config = study.Settings(str(tmp_path), arms=("adamw", "unconfirmed_10"), steps=100, seeds=(0,))
+    config = study.Settings(str(tmp_path), arms=("adamw", "verify_10"), steps=100, seeds=(0,))
     study.main(config)
     capsys.readouterr()
     study.main(config)
     assert capsys.readouterr().out.count("\n") == 4
     rows = records.read_rows(tmp_path)
-    assert [r["arm"] for r in rows] == ["adamw"] * 5 + ["unconfirmed_10"]
+    assert [r["arm"] for r in rows] == ["adamw"] * 5 + ["verify_10"]
     assert rows[-1]["jumps"] > 0
     assert all(r["validation_losses"][1] < r["validation_losses"][0] < 4.2 for r in rows)
 
@@ -116,5 +116,5 @@ def test_confirmed_jumps_do_no_harm_on_the_language_model():
     seeds = [seed for arm, seed in last if arm == "adamw"]
     assert len(seeds) >= 3
     for every in (10, 20, 50):
-        harm = [last[f"verify_{every}", seed] - last["adamw", seed] for seed in seeds]
+        harm = [last[f"confirmed_{every}", seed] - last["adamw", seed] for seed in seeds]
         assert np.mean(harm) < 0.005

@@ -89,7 +89,7 @@ class PDTConfig(Config):
     verify_gain_share: float = setting(
         0.5, "It takes the furthest with this part of the best gain; 1: the best.", above=0, most=1
     )
-    verify_confirm: bool = setting(False, "A jump must be confirmed; not so in the records.")
+    verify_confirm: bool = setting(False, "A chosen jump must be confirmed.")
     streaming_ranks: tuple[int, ...] = setting(
         (),
         "Also arms `streaming_R`: as `verified`, fitting all snapshots in R directions.",

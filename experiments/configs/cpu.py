@@ -105,17 +105,6 @@ STUDIES: Studies = {
         for name, (workload, rates) in _GRIDS.items()
     },
     "verified": {n: run(_TUNED[n], _VERIFIED, more) for n, more in _VERIFIED_RUNS.items()},
-    # The same where each chosen jump must be confirmed, as `Verify()` has it.
-    "verified_confirmed": {
-        name: run(_TUNED[name], _ALONE, more, seeds=_THREE, pdt_verify_confirm=True)
-        for name, more in (
-            ("fcn_sgd", {}),
-            ("fcn_momentum", {}),
-            ("fcn_adam", _RESET),
-            ("cnn_adamw", {}),
-            ("vit_adamw", {"pdt_scope": "leaf"}),
-        )
-    },
     # What helps the slowest of them, on the seeds that explore.
     "verified_vit": {
         name: run(_TUNED["vit_adamw"], _ALONE, more, seeds=_EXPLORED)

@@ -112,7 +112,7 @@ ARMS: Mapping[str, Arm] = {
             scored_rows=_ROWS,
             is_tuned=False,
         )
-        for name, fields in (("verify", {}), ("unconfirmed", {"confirm": False}))
+        for name, fields in (("verify", {}), ("confirmed", {"confirm": True}))
         for every in PERIODS
     },
     "extrapolate": Arm("`Extrapolate` every 20", _with(adamw, pdt_optax.pdt(20)), (1e-3, 2e-3)),

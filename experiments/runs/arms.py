@@ -136,7 +136,6 @@ def _links(config: PDTConfig, steps_per_epoch: int) -> dict[str, Link]:
             (config.horizon,),
             ("dmd",),
             pdt_optax.criteria.accept_all(),
-            confirm=False,
             history=config.history,
             start=config.start,
             interval=config.interval,

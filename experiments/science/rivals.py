@@ -101,7 +101,7 @@ RIVALS: Mapping[str, Rival] = {
         has_jacobian=True,
     ),
     "extrapolate": Rival("Adam with Extrapolate", _jumping(10, pdt_optax.Extrapolate())),
-    "verify": Rival("Adam with Verify", _jumping(10, pdt_optax.Verify(confirm=False))),
+    "verify": Rival("Adam with Verify", _jumping(10, pdt_optax.Verify())),
     "solve": Rival("Adam with Solve", _jumping(25, pdt_optax.Solve())),
     "muon_solve": Rival(
         "Muon with Solve",
