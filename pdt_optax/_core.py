@@ -51,12 +51,15 @@ class Core:
         return [leaf if isinstance(leaf, known) else jnp.asarray(leaf) for leaf in leaves]
 
     def init(self, damping: float) -> tuple[History, PredictionReport]:
-        """The history that holds the parameters, and the report of no prediction."""
-        dtype, groups = _leaves.compute_dtype(*self.leaves), self.groups[1]
+        """The history that holds the parameters, and the report of no prediction.
+
+        No array is empty, even of no leaves: orbax does not save those.
+        """
+        dtype, groups = _leaves.compute_dtype(*self.leaves), max(1, self.groups[1])
         seen, places = self.kind.nothing_seen(groups, dtype), self.kind.places
         history = _history.init(self.layout, self._params, places, self._history_dtype, seen)
         return history, PredictionReport.empty(
-            groups, self.kind.operator_size, len(self.layout), dtype, damping
+            groups, self.kind.operator_size, max(1, len(self.layout)), dtype, damping
         )
 
     def arrive(self, updates: list[jax.Array]) -> list[jax.Array]:

@@ -42,8 +42,8 @@ class Metrics(NamedTuple):
         moves; inf if only the optimizer did not move. With :class:`pdt_optax.Solve`
         ``abs(1 - g)``, ``g`` the gain in loss relative to the gain of its quadratic model.
       eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
-        modulus first; zero outside the rank. With :class:`pdt_optax.Solve` ``(G, 0)``.
-      spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues.
+        modulus first; zero outside the rank. None with :class:`pdt_optax.Solve`.
+      spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues; None without them.
       rejected: bool, whether no coordinate was accepted.
       jump_candidate: int32, the candidate that was taken, counted over horizons within
         predictors of :class:`pdt_optax.Verify` (by default 0, 1, 2 are DMD 2, 5 and 20
@@ -70,8 +70,8 @@ class Metrics(NamedTuple):
     mask_ratio: jax.Array
     mask_ratio_per_leaf: Any
     prediction_error: jax.Array
-    eigenvalues: jax.Array
-    spectral_radius: jax.Array
+    eigenvalues: jax.Array | None
+    spectral_radius: jax.Array | None
     rejected: jax.Array
     jump_candidate: jax.Array
     value_calls: jax.Array
@@ -85,7 +85,8 @@ class Metrics(NamedTuple):
 
         Of `spectral_radius` the largest; trees and `eigenvalues` are left out, and what is None.
         """
-        numbers = self._replace(spectral_radius=np.max(self.spectral_radius, initial=0))._asdict()
+        radius = None if self.spectral_radius is None else np.max(self.spectral_radius)
+        numbers = self._replace(spectral_radius=radius)._asdict()
         del numbers["mask_ratio_per_leaf"], numbers["eigenvalues"]
         return {name: float(value) for name, value in numbers.items() if value is not None}
 
@@ -144,11 +145,7 @@ def metrics(opt_state: Any) -> Metrics:
     """
     state = find(opt_state)
     report = state.report
-    traced = isinstance(report.operators, Tracer)
-    eigvals = jnp.linalg.eigvals if traced else np.linalg.eigvals
-    eigenvalues = jnp.asarray(eigvals(report.operators) + 0j)
-    modulus = jnp.abs(eigenvalues)
-    eigenvalues = jnp.take_along_axis(eigenvalues, jnp.argsort(-modulus, axis=-1), axis=-1)
+    eigenvalues = None if report.operators is None else _eigenvalues(report.operators)
     ratios = jnp.moveaxis(jnp.asarray(report.leaf_mask_ratio), -1, 0)
     history, schedule = state.history, state.schedule
     is_new = state.last_prediction == history.snapshots_taken - 1
@@ -167,7 +164,7 @@ def metrics(opt_state: Any) -> Metrics:
         mask_ratio_per_leaf=_per_leaf(history.anchor, ratios),
         prediction_error=report.prediction_error,
         eigenvalues=eigenvalues,
-        spectral_radius=modulus.max(axis=-1, initial=0),
+        spectral_radius=None if eigenvalues is None else jnp.abs(eigenvalues[..., 0]),
         rejected=(state.predictions > 0) & (report.mask_ratio == 0),
         jump_candidate=report.jump_candidate,
         value_calls=report.value_calls,
@@ -176,6 +173,14 @@ def metrics(opt_state: Any) -> Metrics:
         jump_interval=schedule and schedule.jump_interval,
         bad_jumps=schedule and schedule.bad_jumps,
     )
+
+
+def _eigenvalues(operators: jax.Array) -> jax.Array:
+    """Of each operator, the largest modulus first."""
+    eigvals = jnp.linalg.eigvals if isinstance(operators, Tracer) else np.linalg.eigvals
+    eigenvalues = jnp.asarray(eigvals(operators) + 0j)
+    order = jnp.argsort(-jnp.abs(eigenvalues), axis=-1)
+    return jnp.take_along_axis(eigenvalues, order, axis=-1)
 
 
 def _per_leaf(anchor: Any, values: Any) -> Any:

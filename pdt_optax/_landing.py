@@ -30,7 +30,7 @@ class Landing(NamedTuple):
       updates: the updates that lead to where it lands, a leaf each; where nothing jumps the
         optimizer's bit for bit.
       accepted: how many coordinates of each leaf jump, float32 ``(L,)``.
-      operators: a DMD operator of each group, ``(G, h-1, h-1)``.
+      operators: a DMD operator of each group, ``(G, h-1, h-1)``; None if none is fitted.
       error: float32, ``||p_1 - w_opt|| / ||d||``.
       candidate: int32, which of its candidates it takes; -1 for none.
       calls: int32, calls of a loss.
@@ -39,7 +39,7 @@ class Landing(NamedTuple):
 
     updates: list[jax.Array]
     accepted: jax.Array
-    operators: jax.Array
+    operators: jax.Array | None
     error: jax.Array
     candidate: jax.Array | int
     calls: jax.Array | int

@@ -184,7 +184,7 @@ class Solve(Jump):
         return Landing(
             updates=updates,
             accepted=jnp.where(is_lower, jnp.asarray(sizes, jnp.float32), 0),
-            operators=jnp.zeros((event.num_groups, 0, 0), dtype),
+            operators=None,
             error=jnp.abs(1 - ratio).astype(jnp.float32),
             candidate=is_lower.astype(jnp.int32) - 1,
             calls=2,

@@ -20,8 +20,7 @@ class PredictionReport(NamedTuple):
     that take part, ``h`` the history, `rank` + 1 if it is streaming.
 
     Attributes:
-      operators: shape ``(G, h-1, h-1)``, the DMD operators; with :class:`pdt_optax.Solve`
-        ``(G, 0, 0)``.
+      operators: shape ``(G, h-1, h-1)``, the DMD operators; None with :class:`pdt_optax.Solve`.
       leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
       mask_ratio: float32, accepted share of all coordinates.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``; with
@@ -32,7 +31,7 @@ class PredictionReport(NamedTuple):
       damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
     """
 
-    operators: jax.Array
+    operators: jax.Array | None
     leaf_mask_ratio: jax.Array
     mask_ratio: jax.Array
     prediction_error: jax.Array
@@ -44,7 +43,7 @@ class PredictionReport(NamedTuple):
     def empty(cls, num_groups: int, size: int, num_leaves: int, dtype: Any, damping: float):
         """That of before the first prediction."""
         return cls(
-            operators=jnp.zeros((num_groups, size, size), dtype),
+            operators=jnp.zeros((num_groups, size, size), dtype) if size else None,
             leaf_mask_ratio=jnp.zeros(num_leaves, jnp.float32),
             mask_ratio=jnp.zeros([], jnp.float32),
             prediction_error=jnp.zeros([], jnp.float32),

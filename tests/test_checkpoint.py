@@ -91,6 +91,51 @@ def test_resumed_run_is_bit_identical(checkpoint, typed):
     assert pdt_optax.metrics(resumed["opt_state"]).predictions > 4
 
 
+@pytest.mark.parametrize("params", [{"w": jnp.ones(LARGE)}, {"b": jnp.ones(8)}, {"n": 1}], ids=str)
+@pytest.mark.parametrize(
+    "jump",
+    [
+        pdt_optax.Extrapolate(),
+        pdt_optax.Extrapolate(history=pdt_optax.Streaming(2)),
+        pdt_optax.Verify(),
+        pdt_optax.Solve(),
+    ],
+    ids=["extrapolate", "streaming", "verify", "solve"],
+)
+def test_no_array_of_a_state_is_empty(jump, params):
+    """Orbax refuses to save one."""
+    state = jax.eval_shape(pdt_optax.pdt(1, jump).init, jax.tree.map(jnp.asarray, params))
+    assert all(leaf.size for leaf in jax.tree.leaves(state))
+
+
+def test_a_run_with_solved_jumps_is_saved_and_resumed(tmp_path):
+    tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(2, pdt_optax.Solve(history=3)))
+
+    def residuals(params):
+        return params["w"] ** 2 - jnp.arange(4.0)
+
+    @jax.jit
+    def step(params, state):
+        grads = jax.grad(lambda params: jnp.sum(residuals(params) ** 2))(params)
+        updates, state = tx.update(grads, state, params, residual_fn=residuals)
+        return optax.apply_updates(params, updates), state
+
+    saved = {"params": {"w": jnp.linspace(1.0, 2.0, 4)}}
+    saved["state"] = tx.init(saved["params"])
+    for number in range(12):
+        if number == 5:
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(tmp_path / "5", saved)
+        saved = dict(zip(("params", "state"), step(saved["params"], saved["state"]), strict=True))
+    resumed = restore(tmp_path / "5", jax.eval_shape(lambda: saved))
+    for _ in range(7):
+        resumed = dict(
+            zip(("params", "state"), step(resumed["params"], resumed["state"]), strict=True)
+        )
+    assert_same_bits(resumed, saved)
+    assert pdt_optax.metrics(resumed["state"]).jumps > 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 1), (2, 2)], ids=["fsdp on 8", "both axes on 4"])
 def test_restored_onto_another_mesh(checkpoint, shape):

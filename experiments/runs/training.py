@@ -184,12 +184,13 @@ class Training:
         number = self.predictions - before
         if not number:
             return {}
+        radius = metrics.spectral_radius
         return {
             "predicted": True,
             "predictions": number if number > 1 else None,
             "mask_ratio": float(metrics.mask_ratio),
             "prediction_error": float(metrics.prediction_error),
-            "spectral_radius": float(jnp.max(metrics.spectral_radius)),
+            "spectral_radius": None if radius is None else float(jnp.max(radius)),
             "layer_mask_ratios": [
                 float(ratio) for ratio in jax.tree.leaves(metrics.mask_ratio_per_leaf)
             ],
