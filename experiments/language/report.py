@@ -11,7 +11,7 @@ from experiments.language.training import EVERY
 from experiments.reports import tables
 
 Row = dict[str, Any]
-_HEADING = ("arm", "rate", "final validation loss", "against AdamW", "jumps", "steps", "time")
+_HEADING = ("arm", "rate", "final validation loss", "against AdamW", "jumps", "steps")
 
 
 def best_rate(rows: Sequence[Row], arm: str) -> float:
@@ -25,8 +25,7 @@ def best_rate(rows: Sequence[Row], arm: str) -> float:
 def table(rows: Sequence[Row]) -> str:
     """A line for each arm, mean and [least, most] over the seeds.
 
-    Steps and time are those until the validation loss is what AdamW ends at on the same seed,
-    time as a part of AdamW's whole run.
+    Steps are those until the validation loss is what AdamW ends at on the same seed.
     """
     reported = {(row["arm"], row["seed"]): row for row in rows if row["stage"] == "report"}
     lines = []
@@ -52,19 +51,19 @@ def _cells(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
         over(lambda row, base: _last(row), 3),
         over(lambda row, base: _last(row) - _last(base), 3, "+"),
         over(lambda row, base: row["jumps"], 0),
-        *_to_target(pairs),
+        _to_target(pairs),
     ]
 
 
-def _to_target(pairs: Sequence[tuple[Row, Row]]) -> tuple[str, str]:
-    steps, parts = [], []
+def _to_target(pairs: Sequence[tuple[Row, Row]]) -> str:
+    found = []
     for row, base in pairs:
-        there = [n for n, v in enumerate(row["validation_losses"]) if v <= _last(base)]
-        if not there:
-            return "never" if not steps else "not on every seed", "-"
-        steps.append((there[0] + 1) * EVERY)
-        parts.append(row["seconds"][there[0]] / base["seconds"][-1])
-    return f"{np.mean(steps):.0f}", f"{np.mean(parts):.2f}"
+        there = [n for n, loss in enumerate(row["validation_losses"], 1) if loss <= _last(base)]
+        found += [there[0] * EVERY] if there else []
+    if not found:
+        return "never"
+    mean = f"{np.mean(found):.0f}"
+    return mean if len(found) == len(pairs) else f"{mean} on {len(found)} of {len(pairs)}"
 
 
 def _last(row: Row) -> float:
