@@ -24,7 +24,8 @@ def compiled_once(update_fn: Callable[..., Any]) -> Callable[..., Any]:
         given = jax.tree.leaves((updates, state, params, extra_args))
         arrays = {name: value for name, value in extra_args.items() if _holds_arrays(value)}
         others = tuple((n, value) for n, value in extra_args.items() if n not in arrays)
-        if any(isinstance(leaf, Tracer) for leaf in given) or not _is_hashable(others):
+        is_concrete = _holds_arrays((updates, state, params)) and _is_hashable(others)
+        if not is_concrete or any(isinstance(leaf, Tracer) for leaf in given):
             return update_fn(updates, state, params, **extra_args)
         return compiled(updates, state, params, arrays, others)
 

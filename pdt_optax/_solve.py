@@ -71,7 +71,8 @@ class Solve(Jump):
       ...   return jnp.array([1., 10.]) * params - 1, params[0] * params[1]
       >>> def loss(params):
       ...   return sum(jnp.sum(r**2) for r in residuals(params))
-      >>> tx = optax.chain(optax.adam(0.01), pdt_optax.pdt(5, pdt_optax.Solve(history=4)))
+      >>> jump = pdt_optax.Solve(history=4, radius=float('inf'))
+      >>> tx = optax.chain(optax.adam(0.01), pdt_optax.pdt(5, jump))
       >>> params = jnp.array([2., 2.])
       >>> state = tx.init(params)
       >>> @functools.partial(jax.jit, donate_argnums=(0, 1))

@@ -104,7 +104,7 @@ class Verify(Jump):
             if not isinstance(getattr(self, name), tuple | list):
                 raise ValueError(f"`{name}` must be a tuple, got {getattr(self, name)!r}.")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.horizons or any(not _checks.is_int(h, 1) for h in self.horizons):
+        if not self.horizons or any(not _checks.is_int(h, 1, _checks.MOST) for h in self.horizons):
             raise ValueError(
                 f"`horizons` must be one or more ints of at least 1, got {self.horizons!r}."
             )

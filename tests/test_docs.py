@@ -47,7 +47,15 @@ def test_reference_has_every_public_symbol():
 
 def test_submodules():
     names = {module.__name__.rpartition(".")[2] for module in MODULES[1:]}
-    assert names == {"criteria", "dynamics", "ire", "predictors", "state", "training_time"}
+    assert names == {
+        "criteria",
+        "dynamics",
+        "ire",
+        "predictors",
+        "state",
+        "testing",
+        "training_time",
+    }
     assert all(module.__doc__ for module in MODULES)
     assert sorted(pdt_optax.__all__) == pdt_optax.__all__
 

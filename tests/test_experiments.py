@@ -599,7 +599,7 @@ def test_a_bad_flag_is_named(argument: str, message: str):
             "--model=simsiam --dataset=patches640 --ire_kappa=1",
             "`ire` needs a `model` with classes, got simsiam",
         ),
-        ("--dataset=cifar10", "`dataset`: cifar10 .* run pip install"),
+        ("--dataset=cifar10", "`dataset`: cifar10 .* run, in a clone, pip install"),
         ("--warmup_epochs=3", "`warmup_epochs` needs a cosine"),
         ("--restart_epoch=3", "`restart_epoch` needs a cosine"),
         ("--batch_size=5000", "`batch_size` must not be larger than the train split, got 5000"),

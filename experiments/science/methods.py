@@ -36,10 +36,12 @@ class Optax:
       make: from the learning rate to the transformation.
       is_line_search: whether value and gradient at the new weights are kept in its state, where
         the next step finds them. That needs the same points at every step.
+      takes_residuals: whether `residual_fn` is passed where there are residuals.
     """
 
     make: Callable[[Rate], optax.GradientTransformation]
     is_line_search: bool = False
+    takes_residuals: bool = False
 
     def init(self, task: Task, params: Params) -> State:
         """The transformation's own state."""
@@ -48,10 +50,7 @@ class Optax:
     def step(
         self, task: Task, params: Params, state: State, points: Points, rate: Rate
     ) -> tuple[Params, State]:
-        """Gives `value`, `grad`, `value_fn` and, where there are residuals, `residual_fn`.
-
-        Line searches know of no `residual_fn`.
-        """
+        """Gives `value`, `grad`, `value_fn` and, where it is taken, `residual_fn`."""
 
         def value_fn(params: Params) -> jax.Array:
             return task.value(params, points)
@@ -62,7 +61,7 @@ class Optax:
             value, grad = jax.value_and_grad(value_fn)(params)
         extra: dict[str, Any] = {"value": value, "grad": grad, "value_fn": value_fn}
         residuals = task.residuals
-        if residuals is not None and not self.is_line_search:
+        if residuals is not None and self.takes_residuals:
             extra["residual_fn"] = lambda params: residuals(params, points)
         link = optax.with_extra_args_support(self.make(rate))
         updates, state = link.update(grad, state, params, **extra)

@@ -70,7 +70,7 @@ def _jumping(
     def make(rate: Rate) -> optax.GradientTransformation:
         return optax.chain(base(rate), pdt_optax.pdt(snapshot_every, jump, **options))
 
-    return _alone(Optax(make))
+    return _alone(Optax(make, takes_residuals=isinstance(jump, pdt_optax.Solve)))
 
 
 def _variant(label: str, snapshot_every: int, *, history: int = 16, **options) -> Rival:
@@ -118,7 +118,9 @@ VARIANTS: Mapping[str, Rival] = {
     "solve_leaf_5": _variant("in 5 directions a leaf", 25, history=5, scope="leaf"),
     "solve_bfloat16": _variant("with a bfloat16 history", 25, history_dtype="bfloat16"),
     "solve_int8": _variant("with an int8 history", 25, history_dtype="int8"),
-    "solve_reset": Rival("Solve, momentum reset", _alone(Optax(_forgetting)), rate_of="solve"),
+    "solve_reset": Rival(
+        "Solve, momentum reset", _alone(Optax(_forgetting, takes_residuals=True)), rate_of="solve"
+    ),
 }
 """Other settings of solved jumps, to see what each is worth."""
 ALL: Mapping[str, Rival] = {**RIVALS, **VARIANTS}
