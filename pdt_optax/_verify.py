@@ -38,8 +38,8 @@ class Verify(Jump):
     :math:`w_{opt}` from :math:`w` in the period, and :math:`D` be the jump's displacement. Adding
     :math:`D` to the middle :math:`(w + w_{opt})/2` must gain at least as much as the jump. A jump
     that leads on does. One that only takes away the noise of :math:`w_{opt}` does not: half of that
-    is gone there. On language models such jumps do harm; where the optimizer swings, as Adam does
-    near its largest stable rate, they help.
+    is gone there. Where the optimizer swings, as Adam does near its largest stable rate, those
+    help.
 
     Each predictor's horizons are tried from the nearest up to the first that gains
     nothing, or less than `gain_share` of the best gain so far. One event thus calls

@@ -112,8 +112,13 @@ ARMS: Mapping[str, Arm] = {
             scored_rows=_ROWS,
             is_tuned=False,
         )
-        for name, fields in (("verify", {}), ("confirmed", {"confirm": True}))
-        for every in PERIODS
+        for name, fields, periods in (
+            ("verify", {}, PERIODS),
+            ("confirmed", {"confirm": True}, PERIODS),
+            ("later", {"start": 25}, PERIODS[:1]),
+            ("late", {"confirm": True, "start": 25}, PERIODS[:1]),
+        )
+        for every in periods
     },
     "extrapolate": Arm("`Extrapolate` every 20", _with(adamw, pdt_optax.pdt(20)), (1e-3, 2e-3)),
     "solve": Arm(

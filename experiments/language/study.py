@@ -25,7 +25,7 @@ class Settings(Config):
     stages: tuple[str, ...] = setting(STAGES, "Nothing: only the table is written.", of=STAGES)
     arms: tuple[str, ...] = setting(tuple(ARMS), "Ways of training.", of=ARMS, some=True)
     steps: int = setting(1000, f"Steps of a run, a multiple of {EVERY}.", least=EVERY)
-    seeds: tuple[int, ...] = setting((3, 4, 5), "Seeds that are reported.", least=0)
+    seeds: tuple[int, ...] = setting((3, 4, 5, 6, 7, 8), "Seeds that are reported.", least=0)
     tuning_seed: int = setting(1, "Seed on which rates are tuned.", least=0)
 
     def __post_init__(self):
