@@ -99,12 +99,11 @@ def check_key(name: str, value: Any) -> None:
         )
 
 
-def check_passed(name: str, value: Any, example: str) -> None:
+def check_passed(name: str, value: Any, example: str, hint: str = "") -> None:
     """Raises ValueError if an argument of ``update`` is None."""
     if value is None:
-        raise ValueError(
-            f"`{name}` must be passed to `update`: tx.update(grads, state, {example}); got None."
-        )
+        call = f"tx.update(grads, state, {example})"
+        raise ValueError(f"`{name}` must be passed to `update`: {call}; got None.{hint}")
 
 
 def scalar(name: str, value: Any, dtype: Any = jnp.float32) -> jax.Array:

@@ -86,7 +86,7 @@ class Clock:
         newest = core.arrive(updates)  # The parameters that `optax.apply_updates` will make.
         history = run_if(ends, lambda history: core.push(history, newest), state.history)
         jumps = predicts & (report.mask_ratio > 0)
-        state = state._replace(
+        return updates, state._replace(
             pdt_count=jnp.where(ends | stays, 0, state.pdt_count + 1),
             predictions=_counted(state.predictions, predicts),
             last_prediction=jnp.where(predicts, period, state.last_prediction),
@@ -94,7 +94,6 @@ class Clock:
             history=history,
             report=report,
         )
-        return updates, state._replace(steps_until_jump=self.steps_until_jump(state, interval))
 
 
 def _counted(count: jax.Array, happened: jax.Array) -> jax.Array:

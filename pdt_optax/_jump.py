@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 import warnings
 
+from pdt_optax import _checks
 from pdt_optax._core import Core
 from pdt_optax._event import Event
 from pdt_optax._landing import Landing
@@ -79,11 +80,7 @@ def with_extras(fn: Callable[..., Any], given: Mapping[str, Any]) -> Callable[[A
 
 def check_passed(name: str, given: Mapping[str, Any], example: str) -> None:
     """Raises ValueError if an extra argument of ``update`` is missing."""
-    if given.get(name) is None:
-        raise ValueError(
-            f"`{name}` must be passed to `update`: tx.update(grads, state, params, "
-            f"{name}={example}); got None. {WRAPPERS}"
-        )
+    _checks.check_passed(name, given.get(name), f"params, {name}={example}", f" {WRAPPERS}")
 
 
 def warn_of_residuals(jump: Jump, given: Mapping[str, Any]) -> None:

@@ -88,8 +88,7 @@ class Scheduler:
         schedule = schedule._replace(jump_watched=watched)
         bad = regrets | (state.report.jump_candidate < 0)
         schedule = self._after(schedule, predicts | regrets, bad)
-        steps = self._clock.steps_until_jump(state, schedule.jump_interval)
-        return updates, state._replace(schedule=schedule, steps_until_jump=steps)
+        return updates, state._replace(schedule=schedule)
 
     def _within_arguments(self, schedule: Any) -> Schedule:
         """They may have changed since the state was saved."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,8 @@ class Span:
           amplitudes: of a jump.
           radius: the longest one, in units of the root mean square of the directions' lengths.
         """
+        if radius == math.inf:
+            return amplitudes
         event, sums = self.event, []
         for directions, jump, group in zip(
             self._directions, self._jumps(amplitudes), event.ids, strict=True
@@ -58,7 +61,8 @@ class Span:
         squares = _sums.by_group(sums, event.ids, event.num_groups, event.axis_name)
         length, total = squares.sum(axis=0)
         most = radius**2 * total / amplitudes.shape[-1]
-        return amplitudes * jnp.where(length > most, jnp.sqrt(most / length), 1)
+        is_long = length > most
+        return amplitudes * jnp.where(is_long, jnp.sqrt(most / jnp.where(is_long, length, 1)), 1)
 
     def _jumps(self, amplitudes: jax.Array) -> list[jax.Array]:
         combinations = functools.partial(_basis.combinations, amplitudes[:, None])

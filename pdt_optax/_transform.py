@@ -145,8 +145,11 @@ def pdt(
         leaves = core.layout.floats.of(updates)
         if scheduler is None:
             leaves, state = clock.tick(core, state, leaves, extra)
+            interval = jump.interval
         else:
             leaves, state = scheduler.tick(core, state, leaves, extra, extra_args.get("value"))
+            interval = state.schedule.jump_interval
+        state = state._replace(steps_until_jump=clock.steps_until_jump(state, interval))
         return core.layout.floats.replace(updates, leaves), state
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled_once(update_fn))

@@ -138,8 +138,10 @@ def check_jump(jump: Jump, snapshot_every: int = 2, **extra_args: Any) -> None:
         return jnp.sum(residuals(params) ** 2)
 
     given = {"value_fn": loss, "residual_fn": residuals, **extra_args}
-    steps = snapshot_every * (jump.start + jump.kind.least_snapshots + 4)
     own, jumps = optax.sgd(0.1), pdt(snapshot_every, jump)
+    state: Any = jumps.init(slopes)
+    first_jump = int(state.steps_until_jump)
+    steps = 2 * first_jump + 4 * snapshot_every
 
     def train(start: jax.Array) -> Any:
         """Parameters after each step, and whether its updates are the optimizer's."""
@@ -157,7 +159,7 @@ def check_jump(jump: Jump, snapshot_every: int = 2, **extra_args: Any) -> None:
     starts = jnp.stack([jnp.linspace(-1, 3, _SIZE), jnp.linspace(2, 0, _SIZE)])
     run, every = jax.jit(train), jax.jit(jax.vmap(train))
     (first, is_own), (second, _) = map(run, starts)
-    before = is_own[: snapshot_every * jump.start - 1]
+    before = is_own[: first_jump - 1]
     assert before.all(), "before the first jump updates must be the optimizer's, bit for bit."
     found = jnp.stack([first, second, run(starts[0] * 1e25)[0]])
     assert jnp.isfinite(found).all(), "what is not finite must not reach the parameters."

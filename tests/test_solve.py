@@ -6,6 +6,7 @@ from typing import Any
 
 import chex
 import jax
+from jax.experimental import checkify
 from jax.flatten_util import ravel_pytree
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
@@ -212,6 +213,19 @@ def test_useless_residuals_move_no_weight(residual_fn, gives_value):
     np.testing.assert_array_equal(found, expected)
     assert (reports.mask_ratio == 0).all()
     assert np.isfinite(reports.damping).all()
+
+
+def test_a_step_of_zero_is_not_divided_by():
+    """JAX's float checks blame a division by zero even where its result is not used."""
+    tx, params = make(1), tree(jnp.asarray(START, jnp.float32))
+
+    def step(params, state):
+        return tx.update(params, state, params, residual_fn=lambda _: jnp.ones(3))
+
+    checked = checkify.checkify(jax.jit(step), errors=checkify.float_checks)
+    error, (updates, _) = checked(params, tx.init(params))
+    error.throw()
+    chex.assert_trees_all_equal(updates, jax.tree.map(lambda leaf: -0.01 * leaf, params))
 
 
 def test_what_is_not_finite_in_the_history_stays_there():

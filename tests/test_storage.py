@@ -139,7 +139,8 @@ def test_an_excluded_leaf_may_have_a_gradient_that_is_no_number():
     gradient = jax.grad(lambda params: jnp.sum(params["table"] ** 2), allow_int=True)(params)
     tx = pdt_optax.pdt(1, exclude={"table": False, "rows": True})
     updates, _ = tx.update(gradient, tx.init(params), params)
-    assert updates["rows"] is gradient["rows"]
+    assert updates["rows"].dtype == jax.dtypes.float0
+    assert updates["rows"].shape == (3,)
 
 
 def test_history_of_parameters_of_eight_bits():

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from experiments.ire import language
-from experiments.language.arms import Arm, jumped
+from experiments.language.arms import Arm, jumps
 from experiments.models.llama import Size
 
 BATCH, EVERY = 8, 50  # Rows a step, steps between evaluations.
@@ -57,7 +57,7 @@ class Trainer:
         scored = random.integers(0, len(train) - length, max(1, self.arm.scored_rows))
         starts, scored = (train[s[..., None] + np.arange(length)] for s in (starts, scored))
         params = task().init(seed)
-        state = params, self._optimizer(rate).init(params), jnp.zeros([], int)
+        state = params, self._optimizer(rate).init(params)
         seconds = 0.0
         for begin in range(0, self.steps, EVERY):
             given = starts[begin : begin + EVERY], scored, rate
@@ -66,7 +66,7 @@ class Trainer:
             start = time.perf_counter()
             state = jax.block_until_ready(self._stretch(state, *given))
             seconds += time.perf_counter() - start
-            yield Progress(float(self._evaluate(*state[:2])), seconds, int(state[2]))
+            yield Progress(float(self._evaluate(*state)), seconds, int(jumps(state[1])))
 
     def _optimizer(self, rate: Any) -> optax.GradientTransformationExtraArgs:
         return optax.with_extra_args_support(self.arm.make(rate, self.steps))
@@ -76,14 +76,13 @@ class Trainer:
         examples = language.next_tokens(scored)
 
         def step(carry: Any, batch: Any) -> Any:
-            params, before, jumps = carry
+            params, opt_state = carry
             grads = jax.grad(loss)(params, language.next_tokens(batch))
             extra: dict[str, Any] = {}
             if self.arm.scored_rows:
                 extra["value_fn"] = lambda params: loss(params, examples)
-            updates, after = optimizer.update(grads, before, params, **extra)
-            jumps += jumped(before, after)
-            return (optax.apply_updates(params, updates), after, jumps), None
+            updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
+            return (optax.apply_updates(params, updates), opt_state), None
 
         return jax.lax.scan(step, state, rows)[0]
 

@@ -70,7 +70,7 @@ def _jumping(
     def make(rate: Rate) -> optax.GradientTransformation:
         return optax.chain(base(rate), pdt_optax.pdt(snapshot_every, jump, **options))
 
-    return _alone(Optax(make, takes_residuals=isinstance(jump, pdt_optax.Solve)))
+    return _alone(Optax(make, takes_residuals=jump.takes_residuals))
 
 
 def _variant(label: str, snapshot_every: int, *, history: int = 16, **options) -> Rival:
