@@ -49,6 +49,7 @@ class Span:
         Args:
           amplitudes: of a jump.
           radius: the longest one, in units of the root mean square of the directions' lengths.
+            Directions of length zero, such as increments that are not yet there, do not count.
         """
         if radius == math.inf:
             return amplitudes
@@ -56,11 +57,10 @@ class Span:
         for directions, jump, group in zip(
             self._directions, self._jumps(amplitudes), event.ids, strict=True
         ):
-            squares = sum(direction * direction for direction in directions)
-            sums.append(_sums.of_block([jump * jump, jnp.asarray(squares)], group))
-        squares = _sums.by_group(sums, event.ids, event.num_groups, event.axis_name)
-        length, total = squares.sum(axis=0)
-        most = radius**2 * total / amplitudes.shape[-1]
+            sums.append(_sums.of_block([row * row for row in (jump, *directions)], group))
+        squares = _sums.by_group(sums, event.ids, event.num_groups, event.axis_name).sum(axis=0)
+        length, lengths = squares[0], squares[1:]
+        most = radius**2 * lengths.sum() / jnp.maximum(jnp.count_nonzero(lengths), 1)
         is_long = length > most
         return amplitudes * jnp.where(is_long, jnp.sqrt(most / jnp.where(is_long, length, 1)), 1)
 

@@ -227,6 +227,15 @@ def test_points_lie_where_their_names_say():
     np.testing.assert_allclose(high, [1, 1], atol=0.01)
 
 
+def test_fixed_points_of_edges_are_evenly_spaced():
+    """As Krishnapriyan et al. (2021) have them: random ones leave gaps and wrong solutions."""
+    points = tasks.make("convection_20").points
+    np.testing.assert_allclose(points["left"], [(0, n / 50) for n in range(51)], atol=1e-6)
+    np.testing.assert_allclose(points["right"][:, 1], points["left"][:, 1])
+    x = np.linspace(0, 2 * np.pi, 100)
+    np.testing.assert_allclose(points["bottom"], np.stack([x, 0 * x], 1), rtol=1e-6)
+
+
 def test_the_error_is_that_of_the_picture():
     task = tiny("wave")
     params = task.init(jax.random.key(0))

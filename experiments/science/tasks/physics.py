@@ -61,9 +61,28 @@ class Problem:
         points = {}
         for name, number in self.numbers.items():
             own = jax.random.fold_in(key, order.index(pairs.get(name, name)))
-            drawn = low + jax.random.uniform(own, (number, 2), dtype) * (high - low)
-            points[name] = _on_edge(drawn, name, self.low, self.high)
+            points[name] = low + jax.random.uniform(own, (number, 2), dtype) * (high - low)
+        for name, (axis, value) in self._edges().items():
+            if name in points:
+                points[name] = points[name].at[:, axis].set(value)
         return points
+
+    def fixed(self, dtype: jnp.dtype) -> dict[str, jax.Array]:
+        """The points of every step: random ones inside, evenly spaced ones along the edges.
+
+        Gaps between random points of an edge would leave solutions that none of them sees.
+        """
+        points = self.sample(jax.random.key(0), dtype)
+        for name, (axis, _) in self._edges().items():
+            if name in points:
+                along = jnp.linspace(self.low[1 - axis], self.high[1 - axis], len(points[name]))
+                points[name] = points[name].at[:, 1 - axis].set(along.astype(dtype))
+        return points
+
+    def _edges(self) -> dict[str, tuple[int, float]]:
+        """Of each edge the coordinate that is the same along it, and its value."""
+        (left, bottom), (right, top) = self.low, self.high
+        return {"left": (0, left), "right": (0, right), "bottom": (1, bottom), "top": (1, top)}
 
     def scaled(self, u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Residuals whose sum of squares is the weighted sum of the groups' mean squares."""
@@ -71,21 +90,6 @@ class Problem:
             name: mean_residual(r, self.weights.get(name, 1.0))
             for name, r in self.residual(u, points).items()
         }
-
-
-def _on_edge(
-    points: jax.Array, name: str, low: tuple[float, float], high: tuple[float, float]
-) -> jax.Array:
-    edges = {
-        "left": (0, low[0]),
-        "right": (0, high[0]),
-        "bottom": (1, low[1]),
-        "top": (1, high[1]),
-    }
-    if name not in edges:
-        return points
-    axis, value = edges[name]
-    return points.at[:, axis].set(value)
 
 
 def value_and_slope(u: Function, points: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
@@ -130,7 +134,7 @@ def make(name: str, problem: Problem, width: int, depth: int, dtype: jnp.dtype) 
     return Task(
         name=name,
         init=functools.partial(networks.init_perceptron, widths=widths, dtype=dtype),
-        points=problem.sample(jax.random.key(0), dtype),
+        points=problem.fixed(dtype),
         sample=lambda key: problem.sample(key, dtype),
         value=sum_of_squares(residuals),
         error=lambda params: jnp.linalg.norm(predict(params) - wanted) / norm,
