@@ -28,7 +28,8 @@ class Clock:
     @property
     def _first(self) -> int:
         """The first period at whose end a jump may come."""
-        return max(self.jump.start, self.jump.kind.least_snapshots)
+        first = self.jump.first_period(self.snapshot_every)
+        return max(first, self.jump.kind.least_snapshots)
 
     @property
     def steps_until_first(self) -> int:

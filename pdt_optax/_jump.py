@@ -24,14 +24,15 @@ class Jump:
 
     Attributes:
       history: snapshots kept, or a :class:`pdt_optax.Streaming`.
-      start: the first jump may come at the end of this period, counted from 1.
+      start: the first jump may come at the end of this period, counted from 1; None if it
+        depends on the length of a period.
       interval: least number of periods without a jump between two.
       damping: the first of the damping that its landings hand on.
       scope: leaves that share coefficients, if nothing else is asked for.
     """
 
     history: int | Streaming
-    start: int
+    start: int | None
     interval: int
     damping: float = 0.0
     scope: str = "global"
@@ -41,6 +42,11 @@ class Jump:
     def kind(self) -> Ring | Streaming:
         """The history."""
         return as_history(self.history)
+
+    def first_period(self, snapshot_every: int) -> int:
+        """The period at whose end the first jump may come, for so many steps in a period."""
+        del snapshot_every
+        return self.start or 1
 
     def check_passed(self, given: Mapping[str, Any]) -> None:
         """Raises ValueError unless the extra arguments of ``update`` are there that it needs."""

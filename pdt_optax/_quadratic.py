@@ -95,9 +95,9 @@ def real(residuals: Any, dtype: Any) -> list[jax.Array]:
     """The leaves of a tree of residuals, in compute precision."""
     leaves = list(map(jnp.asarray, jax.tree.leaves(residuals)))
     kinds = sorted({str(leaf.dtype) for leaf in leaves if not is_float(leaf)})
-    if kinds or not leaves:
+    if kinds or not any(leaf.size for leaf in leaves):
         raise ValueError(
             "`residual_fn` must return a pytree of real floating-point arrays, got "
-            f"{' and '.join(kinds) or 'an empty one'}."
+            f"{' and '.join(kinds) or 'no numbers'}."
         )
     return [leaf.astype(jnp.promote_types(leaf.dtype, dtype)) for leaf in leaves]

@@ -20,6 +20,7 @@ from pdt_optax._search import Search
 from pdt_optax._streaming import Streaming
 
 _PATH_POINTS = 5
+_FIRST_PERIOD, _FIRST_STEP = 5, 100
 _PATH_SIGN = _criteria.path_sign()
 
 
@@ -34,17 +35,10 @@ class Verify(Jump):
     means the optimizer's own result, so the loss that ``value_fn``, an extra argument
     of ``update``, gives right after the event is never above it.
 
-    With `confirm` a chosen jump must also gain elsewhere. Let the optimizer arrive at
-    :math:`w_{opt}` from :math:`w` in the period, and :math:`D` be the jump's displacement. Adding
-    :math:`D` to the middle :math:`(w + w_{opt})/2` must gain at least as much as the jump. A jump
-    that leads on does. One that only takes away the noise of :math:`w_{opt}` does not: half of that
-    is gone there. Where the optimizer swings, as Adam does near its largest stable rate, those
-    help.
-
     Each predictor's horizons are tried from the nearest up to the first that gains
     nothing, or less than `gain_share` of the best gain so far. One event thus calls
-    ``value_fn`` at most once for each candidate, once for the optimizer's result, and twice to
-    confirm; one candidate is in memory at a time.
+    ``value_fn`` at most once for each candidate and once for the optimizer's result;
+    one candidate is in memory at a time.
 
     The lowest loss now is not the best place to train on from: a short jump that
     averages noise away gains at once and leads nowhere (Wu et al., 2018). Hence the
@@ -58,10 +52,11 @@ class Verify(Jump):
       predictors: names of predictors, or functions; see :class:`pdt_optax.Extrapolate`.
       criteria: the mask of all candidates; by default only the sign of the path.
       gain_share: in (0, 1]; 1 takes the candidate with the least loss.
-      confirm: whether a chosen jump must also gain from the middle of the optimizer's period.
       history: snapshots kept and fitted, or a :class:`pdt_optax.Streaming`.
       start: the first jump may come at the end of this period, counted from 1, once
-        `history` snapshots are held, or three seen.
+        `history` snapshots are held, or three seen. None is the fifth period, but not before
+        step 100: jumps in the first steps of a language model end above the optimizer. A
+        period of one step may be an epoch (:func:`pdt_optax.end_period`), and counts as one.
       interval: least number of periods without a prediction between two.
 
     Raises:
@@ -71,7 +66,7 @@ class Verify(Jump):
       >>> import jax, jax.numpy as jnp, optax
       >>> import pdt_optax
       >>> loss = lambda params: jnp.sum(jnp.array([1., 10.]) * params**2)
-      >>> tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(2, pdt_optax.Verify()))
+      >>> tx = optax.chain(optax.sgd(0.01), pdt_optax.pdt(20, pdt_optax.Verify()))
       >>> params = jnp.array([1., 1.])
       >>> state = tx.init(params)
       >>> @jax.jit
@@ -80,7 +75,7 @@ class Verify(Jump):
       ...       jax.grad(loss)(params), state, params, value_fn=loss
       ...   )
       ...   return optax.apply_updates(params, updates), state
-      >>> for _ in range(12):
+      >>> for _ in range(120):
       ...   params, state = step(params, state)
       >>> print(pdt_optax.metrics(state).value_calls)
       10
@@ -94,9 +89,8 @@ class Verify(Jump):
     predictors: tuple[str | _predictors.Predictor, ...] = ("dmd", "linear")
     criteria: str | _criteria.Criterion = _PATH_SIGN
     gain_share: float = 0.5
-    confirm: bool = False
     history: int | Streaming = 5
-    start: int = 5
+    start: int | None = None
     interval: int = 0
 
     def __post_init__(self):
@@ -114,11 +108,17 @@ class Verify(Jump):
         share = self.gain_share
         if not _checks.is_number(share) or not 0 < share <= 1:
             raise ValueError(f"`gain_share` must be in (0, 1], got {share!r}.")
-        if not isinstance(self.confirm, bool):
-            raise ValueError(f"`confirm` must be True or False, got {self.confirm!r}.")
-        _checks.set_int(self, "start", 1)
+        if self.start is not None:
+            _checks.set_int(self, "start", 1)
         _checks.set_int(self, "interval", 0)
         self._candidates()
+
+    def first_period(self, snapshot_every: int) -> int:
+        """The period at whose end the first jump may come, for so many steps in a period."""
+        if self.start is not None:
+            return self.start
+        is_epoch = snapshot_every == 1
+        return _FIRST_PERIOD if is_epoch else max(_FIRST_PERIOD, -(-_FIRST_STEP // snapshot_every))
 
     def check_passed(self, given: Mapping[str, Any]) -> None:
         """Raises ValueError without a loss."""
@@ -149,20 +149,14 @@ class Verify(Jump):
         paths, first, operators = candidates.fit(event.gram)
         usable = event.finite[:, None] & jnp.isfinite(paths).all(axis=(2, 3))
         horizons = jnp.tile(jnp.asarray(self.horizons, jnp.float32), len(self.predictors))
-        count = len(horizons)
-        last = count + 2 if self.confirm else count + 1
+        last = len(horizons) + 1
 
         def turn(number: jax.Array, search: Search) -> Search:
-            """The optimizer's own result is scored, then each candidate; what is taken is made.
-
-            To confirm it, the own result and what is taken are scored from the middle.
-            """
+            """The optimizer's own result is scored first, then each candidate; one is made last."""
             taken = search.taken(horizons, self.gain_share)
-            is_found = number > count
-            index = jnp.maximum(jnp.where(is_found, taken, number - 1), 0)
-            is_made = jnp.where(is_found, (number == last) & (taken >= 0), number > 0)
-            is_new = search.goes_on | (index % len(self.horizons) == 0)
-            is_due = jnp.where(is_found, (number == last) | (taken >= 0), is_new)
+            index = jnp.where(number == last, jnp.maximum(taken, 0), jnp.maximum(number - 1, 0))
+            is_made = jnp.where(number == last, taken >= 0, number > 0)
+            goes_on = search.goes_on | (index % len(self.horizons) == 0)
 
             def land(search: Search) -> Search:
                 """One program for all turns: they differ in what is scored and made."""
@@ -172,27 +166,14 @@ class Verify(Jump):
                     horizons[index],
                     candidates.criterion,
                 )
-                is_scored = ~is_found | (self.confirm & (taken >= 0))
-                scored = _from_the_middle(event, updates, is_found) if self.confirm else updates
-                loss = jax.lax.cond(
-                    is_scored, lambda: value_fn(scored), lambda: jnp.full([], jnp.nan, jnp.float32)
-                )
+                loss = jax.lax.cond(number < last, lambda: value_fn(updates), lambda: search.own)
                 landed = search._replace(updates=updates, accepted=accepted, candidate=taken)
-                return landed.scored(loss, number, self.gain_share, is_scored)
+                return landed.scored(loss, number, self.gain_share)
 
-            search = search._replace(goes_on=jnp.zeros_like(search.goes_on))
-            return run_if(is_due, land, search)
+            search = search._replace(goes_on=jnp.zeros_like(goes_on))
+            return run_if(goes_on | (number == last), land, search)
 
-        search = jax.lax.fori_loop(0, last + 1, turn, Search.start(event, count))
-        if self.confirm:
-            search = search.confirmed(event.proposed)
+        search = jax.lax.fori_loop(0, last + 1, turn, Search.start(event, len(horizons)))
         error = event.relative_error(first, usable[:, 0])
         landed = search.updates, search.accepted
-        return Landing(*landed, operators, error, search.candidate, search.calls)
-
-
-def _from_the_middle(event: Event, updates: list[jax.Array], is_so: jax.Array) -> list[jax.Array]:
-    """Updates that lead half of the optimizer's move before where they lead, if it is so."""
-    moves = event.layout.leaves(event.moves, event.proposed)
-    pairs = zip(updates, moves, strict=True)
-    return [jnp.where(is_so, update - move / 2, update) for update, move in pairs]
+        return Landing(*landed, operators, error, search.candidate, search.calls - 1)

@@ -272,10 +272,10 @@ def test_study_tunes_and_skips_what_is_recorded(tmp_path):
 @pytest.mark.parametrize(
     ("name", "argument", "message"),
     [
-        ("study", "--tasks=poison", "flag --tasks=['poison']: must be some of poisson,"),
-        ("study", "--seeds=a", "flag --seeds=['a']: must be integers from 0."),
-        ("study", "--seconds=-1", "flag --seconds=-1.0: must be a finite number above 0."),
-        ("report", "--run_dir=/none", "flag --run_dir=/none: it must hold records of a study"),
+        ("study", "--tasks=poison", "`tasks` must be of poisson,"),
+        ("study", "--seeds=a", "`seeds` must be integers, separated by commas, got a."),
+        ("study", "--seconds=-1", "`seconds` must be a finite number above 0, got -1.0."),
+        ("report", "--run_dir=/none", "`run_dir` must hold records of a study, got /none"),
     ],
 )
 def test_bad_flags_are_told(name, argument, message):
@@ -286,7 +286,7 @@ def test_bad_flags_are_told(name, argument, message):
 
 @pytest.mark.slow
 def test_demo(tmp_path):
-    done = program("demo", "--task=wave", "--seconds=0.2", f"--out={tmp_path}")
+    done = program("demo", "--task=wave", "--seconds=0.2", f"--run_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "u_tt = 4 u_xx" in done.stdout
     assert "L-BFGS" in done.stdout
@@ -296,9 +296,9 @@ def test_demo(tmp_path):
 @pytest.mark.slow
 def test_scaling(tmp_path):
     arguments = ("--seconds=0.1", "--seeds=0", f"--run_dir={tmp_path}")
-    done = program("scaling", "--widths=3,5", "--learning_rates=1e-2,1e-2", *arguments)
+    done = program("scaling", "--widths=3,5", "--learning_rates=1e-2,5e-3", *arguments)
     assert done.returncode == 0, done.stderr
     assert "| weights | Adam | L-BFGS | Levenberg-Marquardt |" in done.stdout
     assert (tmp_path / "scaling.png").exists()
     done = program("scaling", "--widths=3", *arguments)
-    assert "--learning_rates: must be as many as --widths, 1, got 4." in done.stderr
+    assert "`learning_rates` must be as many as `widths`, 1, got 4." in done.stderr

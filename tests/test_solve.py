@@ -475,7 +475,8 @@ def test_bad_arguments(make_jump, message):
     ("extra", "message"),
     [
         ({}, "`residual_fn` or `value_fn` must be passed to `update`"),
-        ({"residual_fn": lambda _: {}}, "`residual_fn` must return .* got an empty one"),
+        ({"residual_fn": lambda _: {}}, "`residual_fn` must return .* got no numbers"),
+        ({"residual_fn": lambda _: jnp.zeros((0, 2))}, "`residual_fn` must return .* no numbers"),
         ({"residual_fn": lambda _: jnp.arange(3)}, "`residual_fn` must return .* got int32"),
         ({"value_fn": lambda _: jnp.ones(2)}, "`value_fn` must be a scalar"),
     ],

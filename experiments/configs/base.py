@@ -17,7 +17,7 @@ from experiments.settings import Config, check, leaves, replaced, setting
 
 PREDICTORS = ("dmd", "affine_dmd", "linear", "last_increment", "average")
 HISTORY_DTYPES = ("float32", "bfloat16", "float16", "int8")
-_OF_VERIFIED = ("history", "start", "history_dtype", "verify_confirm")
+_OF_VERIFIED = ("history", "start", "history_dtype")
 
 
 def refuse(is_wrong: Any, text: str) -> None:
@@ -89,7 +89,6 @@ class PDTConfig(Config):
     verify_gain_share: float = setting(
         0.5, "It takes the furthest with this part of the best gain; 1: the best.", above=0, most=1
     )
-    verify_confirm: bool = setting(False, "A chosen jump must be confirmed.")
     streaming_ranks: tuple[int, ...] = setting(
         (),
         "Also arms `streaming_R`: as `verified`, fitting all snapshots in R directions.",

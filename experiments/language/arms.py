@@ -114,9 +114,7 @@ ARMS: Mapping[str, Arm] = {
         )
         for name, fields, periods in (
             ("verify", {}, PERIODS),
-            ("confirmed", {"confirm": True}, PERIODS),
             ("later", {"start": 25}, PERIODS[:1]),
-            ("late", {"confirm": True, "start": 25}, PERIODS[:1]),
         )
         for every in periods
     },

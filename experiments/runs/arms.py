@@ -162,7 +162,6 @@ def _verified(config: PDTConfig, streaming: pdt_optax.Streaming | None = None) -
         horizons=config.verify_horizons,
         predictors=config.verify_predictors,
         gain_share=config.verify_gain_share,
-        confirm=config.verify_confirm,
         history=streaming or config.history,
         start=config.start,
     )

@@ -8,31 +8,35 @@ Example:
 
 import pathlib
 
-from absl import flags
-
 from experiments import cli
 from experiments.science import pictures, rivals, runs, solutions, tasks
 from experiments.science.running import run_all
+from experiments.settings import Config, setting
 
 METHODS = ("adam", "lbfgs", "solve")
 
-_TASK = flags.DEFINE_enum("task", "poisson", list(tasks.PROBLEMS), "What is solved.")
-_SECONDS = flags.DEFINE_float("seconds", 20.0, "Seconds of training of each.", lower_bound=0.1)
-_RATE = flags.DEFINE_float("learning_rate", 1e-2, "Of Adam, at first.", lower_bound=1e-9)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the weights.", lower_bound=0)
-_OUT = flags.DEFINE_string("out", "runs/demo", "Folder of the pictures.")
+
+class Settings(Config):
+    """What is solved, and for how long."""
+
+    task: str = setting("poisson", "What is solved.", of=tasks.PROBLEMS)
+    seconds: float = setting(20.0, "Seconds of training of each.", least=0.1)
+    learning_rate: float = setting(1e-2, "Of Adam, at first.", above=0)
+    seed: int = setting(0, "Of the weights.", least=0)
+    run_dir: str = setting("runs/demo", "Folder of the pictures.")
 
 
-def main() -> None:
+def main(config: Settings) -> None:
     """Runs the program."""
-    folder = cli.folder(_OUT.value)
+    folder = cli.folder(config.run_dir)
     (folder / runs.RECORDS).unlink(missing_ok=True)
     runs.start(folder)
-    task = tasks.make(_TASK.value)
-    print(f"{_equation(_TASK.value)}\nA network of {task.weights():,} weights.\n")
+    task = tasks.make(config.task)
+    print(f"{_equation(config.task)}\nA network of {task.weights():,} weights.\n")
     for method in METHODS:
-        rate = _RATE.value if rivals.RIVALS[method].has_rate else None
-        run_all(folder, task, [runs.Setting(task.name, method, _SEED.value, rate, _SECONDS.value)])
+        rate = config.learning_rate if rivals.RIVALS[method].has_rate else None
+        how = runs.Setting(task.name, method, config.seed, rate, config.seconds)
+        run_all(folder, task, [how])
     recorded = runs.read(folder)
     print("\n" + table(recorded) + "\n")
     for path in draw(folder, recorded):
@@ -72,4 +76,4 @@ def draw(folder: pathlib.Path, recorded: list[runs.Run]) -> list[pathlib.Path]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

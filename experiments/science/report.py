@@ -7,23 +7,26 @@ Example:
 import pathlib
 import sys
 
-from absl import flags
-
 from experiments import cli
 from experiments.science import page, runs
+from experiments.settings import Config, setting
 
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/science", "Folder of the records.")
+
+class Settings(Config):
+    """Where the records are."""
+
+    run_dir: str = setting("runs/science", "Folder of the records.")
 
 
-def main() -> None:
+def main(config: Settings) -> None:
     """Runs the program."""
-    folder = pathlib.Path(_RUN_DIR.value)
+    folder = pathlib.Path(config.run_dir)
     recorded = runs.read(folder)
     if not recorded:
-        sys.exit(f"flag --run_dir={folder}: it must hold records of a study, got none.")
+        sys.exit(f"`run_dir` must hold records of a study, got {folder}.")
     for path in page.write(folder, recorded):
         print(path)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)

@@ -106,7 +106,6 @@ RIVALS: Mapping[str, Rival] = {
     "muon_solve": Rival(
         "Muon with Solve",
         _jumping(25, pdt_optax.Solve(), optax.contrib.muon),
-        rate_of="muon",
     ),
 }
 VARIANTS: Mapping[str, Rival] = {

@@ -7,102 +7,82 @@ Examples:
   python -m experiments.science.study --tasks=poisson,wave --seconds=30 --run_dir=runs/science
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 import itertools
 import json
-import math
 import pathlib
 import sys
 
-from absl import flags
 import jax
 
 from experiments import cli
-from experiments.science import rivals, runs, tasks, tuning
+from experiments.science import rivals, runs, tuning
 from experiments.science.running import run_all
-
-_TASKS = flags.DEFINE_list("tasks", list(tasks.TASKS), "Names of tasks.")
-_METHODS = flags.DEFINE_list(
-    "methods", list(rivals.RIVALS), "Names of rivals, or of variants of solved jumps."
-)
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
-_SECONDS = flags.DEFINE_float("seconds", 30.0, "Seconds of training of each run.")
-_SIZE = flags.DEFINE_enum("size", "own", list(tasks.SIZES), "Size of the networks.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float64"], "Of the weights.")
-_POINTS = flags.DEFINE_enum(
-    "points", "fixed", ["fixed", "fresh"], "The same at every step, or fresh ones."
-)
-_RATE = flags.DEFINE_float("learning_rate", None, "Instead of the tuned ones.")
-_TUNE = flags.DEFINE_bool("tune", False, "Choose the learning rates and write `tuned`.")
-_TUNED = flags.DEFINE_string("tuned", str(tuning.TUNED), "File of the chosen rates.")
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/science", "Folder of the records.")
+from experiments.science.tasks import SIZES, TASKS, make
+from experiments.settings import Config, setting
 
 
-def _of(names: Mapping) -> dict:
-    return {
-        "checker": lambda words: words and set(words) <= set(names),
-        "message": f"must be some of {', '.join(names)}.",
-    }
+class Settings(Config):
+    """What is run, and where the records go."""
 
-
-flags.register_validator("tasks", **_of(tasks.TASKS))
-flags.register_validator("methods", **_of(rivals.ALL))
-flags.register_validator(
-    "seeds",
-    lambda words: words and all(word.isdecimal() for word in words),
-    message="must be integers from 0.",
-)
-for _name in ("seconds", "learning_rate"):
-    flags.register_validator(
-        _name,
-        lambda value: value is None or 0 < value < math.inf,
-        message="must be a finite number above 0.",
+    tasks: tuple[str, ...] = setting(tuple(TASKS), "Tasks.", of=TASKS, some=True)
+    methods: tuple[str, ...] = setting(
+        tuple(rivals.RIVALS), "Rivals, or variants of solved jumps.", of=rivals.ALL, some=True
     )
+    seeds: tuple[int, ...] = setting((0, 1, 2, 3, 4), "Seeds.", least=0, some=True)
+    seconds: float = setting(30.0, "Seconds of training of each run.", above=0)
+    size: str = setting("own", "Size of the networks.", of=SIZES)
+    dtype: str = setting("float32", "Of the weights.", of=("float32", "float64"))
+    points: str = setting("fixed", "The same at each step, or new ones.", of=("fixed", "fresh"))
+    learning_rate: float | None = setting(None, "Instead of the tuned ones.", above=0)
+    tune: bool = setting(False, "Choose the learning rates and write `tuned`.")
+    tuned: str = setting(str(tuning.TUNED), "File of the chosen rates.")
+    run_dir: str = setting("runs/science", "Folder of the records.")
 
 
-def main() -> None:
+def main(config: Settings) -> None:
     """Runs the program."""
-    jax.config.update("jax_enable_x64", _DTYPE.value == "float64")
-    folder = cli.folder(_RUN_DIR.value)
+    jax.config.update("jax_enable_x64", config.dtype == "float64")
+    folder = cli.folder(config.run_dir)
     runs.start(folder)
-    for name in _TASKS.value:
-        if name == "circuit" and _SIZE.value != "own":
+    for name in config.tasks:
+        if name == "circuit" and config.size != "own":
             continue
-        task = tasks.make(name, _SIZE.value, _DTYPE.value)
-        for method in _METHODS.value:
-            if rivals.ALL[method].fits(task, _POINTS.value == "fresh"):
-                run_all(folder, task, list(_settings(name, method)))
-    if _TUNE.value:
-        tuned = pathlib.Path(_TUNED.value)
-        equal = [run for run in runs.read(folder) if run.setting.seconds == _SECONDS.value]
+        task = make(name, config.size, config.dtype)
+        for method in config.methods:
+            if rivals.ALL[method].fits(task, config.points == "fresh"):
+                run_all(folder, task, list(_settings(config, name, method)))
+    if config.tune:
+        tuned = pathlib.Path(config.tuned)
+        equal = [run for run in runs.read(folder) if run.setting.seconds == config.seconds]
         chosen = tuning.choose(equal, tuning.read(tuned))
         tuned.write_text(json.dumps(chosen, indent=1, sort_keys=True) + "\n")
         print(tuned)
 
 
-def _settings(task: str, method: str) -> Iterator[runs.Setting]:
-    how = (_SECONDS.value, _SIZE.value, _DTYPE.value, _POINTS.value)
+def _settings(config: Settings, task: str, method: str) -> Iterator[runs.Setting]:
+    how = (config.seconds, config.size, config.dtype, config.points)
     problem = runs.Setting(task, method, 0, None, *how).problem
-    for rate, seed in itertools.product(_rates(problem, method), map(int, _SEEDS.value)):
+    for rate, seed in itertools.product(_rates(config, problem, method), config.seeds):
         yield runs.Setting(task, method, seed, rate, *how)
 
 
-def _rates(problem: str, method: str) -> tuple[float | None, ...]:
+def _rates(config: Settings, problem: str, method: str) -> tuple[float | None, ...]:
     method = rivals.ALL[method].rate_of or method
     if not rivals.ALL[method].has_rate:
-        return () if _TUNE.value else (None,)
-    if _TUNE.value:
+        return () if config.tune else (None,)
+    if config.tune:
         return rivals.RATES
-    if _RATE.value is not None:
-        return (_RATE.value,)
+    if config.learning_rate is not None:
+        return (config.learning_rate,)
     try:
-        return (tuning.read(pathlib.Path(_TUNED.value))[problem][method],)
+        return (tuning.read(pathlib.Path(config.tuned))[problem][method],)
     except KeyError:
         sys.exit(
-            f"flag --tuned={_TUNED.value}: it must hold a rate of {method} on {problem}; "
+            f"`tuned`: {config.tuned} must hold a rate of {method} on {problem}; "
             "run with --tune, or give --learning_rate."
         )
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, Settings)
