@@ -66,7 +66,7 @@ def train_plain(steps):
 
 
 def verified(every=4, **options):
-    return optax.chain(SGD, verifying(every, **{"start": 5, **options}))
+    return optax.chain(SGD, verifying(every, **options))
 
 
 def test_scored_loss_is_never_above_the_optimizers_own():

@@ -34,8 +34,8 @@ def extrapolating(every: int, **options: Any) -> optax.GradientTransformationExt
 
 
 def verifying(every: int, **options: Any) -> optax.GradientTransformationExtraArgs:
-    """`pdt` with verified jumps; options of either."""
-    return _link(every, pdt_optax.Verify, options)
+    """`pdt` with verified jumps, from the fifth period on; options of either."""
+    return _link(every, pdt_optax.Verify, {"start": 5, **options})
 
 
 def _link(every, jump, options):
