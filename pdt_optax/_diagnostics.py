@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pdt_optax._landing import NO_LOSS
 from pdt_optax._layout import SmallLeaf
 from pdt_optax._state import PDTState
 
@@ -48,7 +49,7 @@ class Metrics(NamedTuple):
       jump_candidate: int32, the candidate that was taken, counted over horizons within
         predictors of :class:`pdt_optax.Verify` (by default 0, 1, 2 are DMD 2, 5 and 20
         snapshots ahead, 3, 4, 5 the straight line); 0 for the only one without it; -1
-        for the optimizer's own result.
+        for the optimizer's own result, -2 if the loss there is not finite.
       value_calls: int32, calls of ``value_fn`` so far; with :class:`pdt_optax.Solve` two an
         event, where it is linearised and where it is compared.
       damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
@@ -98,10 +99,10 @@ class Metrics(NamedTuple):
         if self.predictions:
             last = f"moved {float(self.mask_ratio):.0%} of the coordinates"
             last = f"was refused, {self._why()}" if self.rejected else last
-            blind = "" if self.value_calls else "blind "
+            blind = "" if self.value_calls else " blind"
             text = (
-                f"{self.jumps} {blind}jumps at {self.predictions} predictions, the last {last}, "
-                f"the next may come in {steps}"
+                f"jumped{blind} at {self.jumps} of {self.predictions} predictions, the last "
+                f"{last}, the next may come in {steps}"
             )
         if self.foreign_changes:
             text += (
@@ -114,6 +115,8 @@ class Metrics(NamedTuple):
         """Why the last prediction was refused."""
         if self.jump_candidate >= 0:
             return "no coordinate agreed with the optimizer"
+        if self.jump_candidate == NO_LOSS:
+            return "the loss is not finite where the optimizer arrived"
         by_error = self.jump_horizon is not None
         return "its error was too large" if by_error else "no landing lowered the loss"
 

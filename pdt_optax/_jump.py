@@ -14,8 +14,7 @@ from pdt_optax._ring import Ring, as_history
 from pdt_optax._streaming import Streaming
 
 WRAPPERS = (
-    "Some wrappers hand no extra arguments on, such as linen's TrainState: see "
-    "docs/compatibility.md."
+    "Some wrappers hand no extra arguments on, such as linen's TrainState: see docs/recipes.md."
 )
 
 
@@ -67,7 +66,7 @@ def check_jump(jump: Any) -> None:
         is_class = isinstance(jump, type) and issubclass(jump, Jump)
         hint = f" Call it: pdt_optax.{jump.__name__}()." if is_class else ""
         raise ValueError(
-            "`jump` must be a way of jumping, such as pdt_optax.Extrapolate() or "
+            "`jump` must be a way of jumping, such as pdt_optax.Solve() or "
             f"pdt_optax.Verify(); got {jump!r}.{hint}"
         )
 
@@ -85,8 +84,19 @@ def with_extras(fn: Callable[..., Any], given: Mapping[str, Any]) -> Callable[[A
 
 
 def check_passed(name: str, given: Mapping[str, Any], example: str) -> None:
-    """Raises ValueError if an extra argument of ``update`` is missing."""
+    """Raises ValueError if an extra argument of ``update`` is missing, or is no function."""
     _checks.check_passed(name, given.get(name), f"params, {name}={example}", f" {WRAPPERS}")
+    check_function(name, given)
+
+
+def check_function(name: str, given: Mapping[str, Any]) -> None:
+    """Raises ValueError if an extra argument of ``update`` is there and is no function."""
+    value = given.get(name)
+    if value is not None and not callable(value):
+        raise ValueError(
+            f"`{name}` must be a function of the parameters, such as `loss` and not "
+            f"`loss(params)`; got {type(value).__name__}."
+        )
 
 
 def warn_of_residuals(jump: Jump, given: Mapping[str, Any]) -> None:

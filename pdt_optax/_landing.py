@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import jax
 
+NO_LOSS = -2
+"""The candidate where the loss of the optimizer's own result is not finite."""
+
 
 class Limits(NamedTuple):
     """What a scheduler allows a way of jumping now.
@@ -32,7 +35,8 @@ class Landing(NamedTuple):
       accepted: how many coordinates of each leaf jump, float32 ``(L,)``.
       operators: a DMD operator of each group, ``(G, h-1, h-1)``; None if none is fitted.
       error: float32, ``||p_1 - w_opt|| / ||d||``.
-      candidate: int32, which of its candidates it takes; -1 for none.
+      candidate: int32, which of its candidates it takes; -1 for none, `NO_LOSS` if
+        what they are compared with is no number.
       calls: int32, calls of a loss.
       damping: float32, of the next event of :class:`pdt_optax.Solve`.
     """

@@ -123,7 +123,7 @@ def check_real(params: Any) -> None:
             raise ValueError(
                 f"`params` must be real, got {dtype} at {where}. Keep real and imaginary parts "
                 "as leaves of their own, as optax.contrib.split_real_and_imaginary does, which "
-                "however passes no extra arguments on, as pdt_optax.Verify needs."
+                "however passes no extra arguments on, as Verify and Solve need."
             )
 
 

@@ -94,6 +94,11 @@ def _jacobian(push: Callable[[jax.Array], Any], start: jax.Array, chunk: int) ->
 def real(residuals: Any, dtype: Any) -> list[jax.Array]:
     """The leaves of a tree of residuals, in compute precision."""
     leaves = list(map(jnp.asarray, jax.tree.leaves(residuals)))
+    if len(leaves) == 1 and not leaves[0].ndim:
+        raise ValueError(
+            "`residual_fn` must return the residuals, before they are squared and summed; got a "
+            "scalar. Pass a loss as `value_fn`."
+        )
     kinds = sorted({str(leaf.dtype) for leaf in leaves if not is_float(leaf)})
     if kinds or not any(leaf.size for leaf in leaves):
         raise ValueError(

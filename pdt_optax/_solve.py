@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from pdt_optax import _checks, _quadratic, _sums
 from pdt_optax._core import Core
 from pdt_optax._event import Event
-from pdt_optax._jump import WRAPPERS, Jump, with_extras
-from pdt_optax._landing import Landing
+from pdt_optax._jump import WRAPPERS, Jump, check_function, with_extras
+from pdt_optax._landing import NO_LOSS, Landing
 from pdt_optax._leaves import compute_dtype
 from pdt_optax._ring import Ring
 from pdt_optax._span import Span
@@ -124,6 +124,8 @@ class Solve(Jump):
                 "`residual_fn` or `value_fn` must be passed to `update`: tx.update(grads, state, "
                 f"params, residual_fn=lambda params: residuals(params)); got neither. {WRAPPERS}"
             )
+        for name in ("residual_fn", "value_fn"):
+            check_function(name, given)
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """The residuals, or else the loss, of updates."""
@@ -187,7 +189,7 @@ class Solve(Jump):
             accepted=jnp.where(is_lower, jnp.asarray(sizes, jnp.float32), 0),
             operators=None,
             error=jnp.abs(1 - ratio).astype(jnp.float32),
-            candidate=is_lower.astype(jnp.int32) - 1,
+            candidate=jnp.where(is_lower, 0, jnp.where(jnp.isfinite(model.loss), -1, NO_LOSS)),
             calls=2,
             damping=_next_damping(damping, jnp.where(is_lower, ratio, 0), gain <= rounding),
         )

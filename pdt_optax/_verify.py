@@ -14,7 +14,7 @@ from pdt_optax._candidates import Candidates
 from pdt_optax._core import Core
 from pdt_optax._event import Event
 from pdt_optax._jump import Jump, check_passed, with_extras
-from pdt_optax._landing import Landing
+from pdt_optax._landing import NO_LOSS, Landing
 from pdt_optax._run_if import run_if
 from pdt_optax._search import Search
 from pdt_optax._streaming import Streaming
@@ -175,5 +175,6 @@ class Verify(Jump):
 
         search = jax.lax.fori_loop(0, last + 1, turn, Search.start(event, len(horizons)))
         error = event.relative_error(first, usable[:, 0])
+        candidate = jnp.where(jnp.isnan(search.own), NO_LOSS, search.candidate)
         landed = search.updates, search.accepted
-        return Landing(*landed, operators, error, search.candidate, search.calls - 1)
+        return Landing(*landed, operators, error, candidate, search.calls - 1)

@@ -66,7 +66,7 @@ def test_construction(options, message):
 @pytest.mark.parametrize("jump", [True, "paper", pdt_optax.Verify, pdt_optax.Adaptive(), None])
 def test_jumps(jump):
     with pytest.raises(
-        ValueError, match=r"`jump` must be a way of jumping, such as pdt_optax\.Ext"
+        ValueError, match=r"`jump` must be a way of jumping, such as pdt_optax\.Sol"
     ):
         pdt_optax.pdt(4, jump)
 
@@ -309,12 +309,19 @@ def test_trees_that_do_not_fit(updates, params, message):
         (
             pdt_optax.Verify(),
             {},
-            "`value_fn` must be passed .* linen's TrainState: see docs/compatibility.md",
+            "`value_fn` must be passed .* linen's TrainState: see docs/recipes.md",
         ),
-        (pdt_optax.Solve(), {}, "got neither.* linen's TrainState: see docs/compatibility.md"),
+        (pdt_optax.Verify(), {"value_fn": jnp.ones([])}, "`value_fn` must be a function .* `loss`"),
+        (pdt_optax.Solve(), {"residual_fn": [1.0]}, "`residual_fn` must be a function .* got list"),
+        (
+            pdt_optax.Solve(),
+            {"residual_fn": jnp.sum},
+            "`residual_fn` must return the residuals, .* Pass a loss as `value_fn`",
+        ),
+        (pdt_optax.Solve(), {}, "got neither.* linen's TrainState: see docs/recipes.md"),
     ],
 )
-def test_values_that_are_not_scalars(jump, given, message):
+def test_functions_and_values_that_cannot_be_used(jump, given, message):
     tx, params = pdt_optax.pdt(1, jump), jnp.ones(2)
     state = tx.init(params)
     with pytest.raises(ValueError, match=message):

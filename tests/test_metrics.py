@@ -86,11 +86,14 @@ def test_text():
         "no jump yet, the first may come in 10 steps"
     )
     assert lasting(first) == (
-        "1 blind jumps at 1 predictions, the last moved 100% of the coordinates, "
+        "jumped blind at 1 of 1 predictions, the last moved 100% of the coordinates, "
         "the next may come in 4 steps"
     )
     found = lasting(pdt_optax.Verify(history=3, start=4), value_fn=lambda _: 1.0)
     assert "the last was refused, no landing lowered the loss" in found
+    for jump in (pdt_optax.Verify(history=3, start=4), pdt_optax.Solve(history=3)):
+        found = lasting(jump, value_fn=lambda _: jnp.nan)
+        assert "refused, the loss is not finite where the optimizer arrived" in found
     strict = pdt_optax.Adaptive(max_error=1e-9)
     found = lasting(pdt_optax.Extrapolate(start=4, **LINEAR, scheduler=strict))
     assert "refused, its error was too large" in found

@@ -99,11 +99,7 @@ class Oracle:
         member = self.groups[:, None] == np.unique(self.groups)[None]
         basis = (span[:, None] * member[:, :, None]).reshape(len(span), -1)
         step = (self.newton if self.value else self.least_squares)(basis)
-        most = (
-            self.radius
-            * np.linalg.norm(np.pad(span, ((0, 0), (HISTORY - span.shape[1], 0))))
-            / np.sqrt(HISTORY)
-        )
+        most = self.radius * np.linalg.norm(span) / np.sqrt(span.shape[1])
         self.shortened += np.linalg.norm(basis @ step) > most
         step *= min(1, most / np.linalg.norm(basis @ step))
         expected = self.expected(basis, step)

@@ -114,6 +114,7 @@ ARMS: Mapping[str, Arm] = {
         )
         for name, fields, periods in (
             ("verify", {}, PERIODS),
+            ("early", {"start": 5}, PERIODS[:1]),
             ("later", {"start": 25}, PERIODS[:1]),
         )
         for every in periods
