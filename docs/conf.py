@@ -1,7 +1,9 @@
 """Sphinx configuration; `make docs` builds the pages, and nothing in them needs a network."""
 
+import base64
 from collections.abc import Iterator
 import inspect
+import json
 import pathlib
 import shutil
 
@@ -18,6 +20,19 @@ html_title = f"pdt_optax {version}"
 
 here = pathlib.Path(__file__).parent  # Pages must lie in this folder.
 shutil.copytree(here.parent / "notebooks", here / "notebooks", dirs_exist_ok=True)
+
+
+def write_pictures(notebook: pathlib.Path) -> None:
+    """The pictures in a notebook's outputs as files beside it, for the gallery."""
+    cells = json.loads(notebook.read_text())["cells"]
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    pictures = [base64.b64decode(part["image/png"]) for part in data if "image/png" in part]
+    for number, picture in enumerate(pictures):
+        notebook.with_name(f"{notebook.stem}-{number}.png").write_bytes(picture)
+
+
+for _notebook in (here / "notebooks").glob("*.ipynb"):
+    write_pictures(_notebook)
 
 extensions = [
     "myst_nb",
