@@ -3,27 +3,17 @@
 from collections.abc import Callable
 import functools
 from typing import Any
-import warnings
 
 import jax
 from jax.core import Tracer
 import numpy as np
 
-_MANY = 4
-_HINT = (
-    f"`update` of pdt_optax was called outside of jit with {_MANY} function objects, and is "
-    "compiled for each, which takes seconds. Put the whole step under jax.jit, or pass the same "
-    "function object at each call."
-)
-
 
 def compiled_once(update_fn: Callable[..., Any]) -> Callable[..., Any]:
     """`update_fn`, under :func:`jax.jit` where all it is given is concrete.
 
-    Functions among the extra arguments are part of the program: a new one is a new program, and
-    whoever passes many is warned.
+    Functions among the extra arguments are part of the program: a new one is a new program.
     """
-    programs: set[Any] = set()
 
     @functools.partial(jax.jit, static_argnames="others")
     def compiled(updates, state, params, arrays, others):
@@ -37,9 +27,6 @@ def compiled_once(update_fn: Callable[..., Any]) -> Callable[..., Any]:
         is_concrete = _holds_arrays((updates, state, params)) and _is_hashable(others)
         if not is_concrete or any(isinstance(leaf, Tracer) for leaf in given):
             return update_fn(updates, state, params, **extra_args)
-        programs.add(others)
-        if len(programs) == _MANY:
-            warnings.warn(_HINT, stacklevel=2)
         return compiled(updates, state, params, arrays, others)
 
     return update

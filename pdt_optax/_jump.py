@@ -84,9 +84,8 @@ def with_extras(fn: Callable[..., Any], given: Mapping[str, Any]) -> Callable[[A
 
 
 def check_passed(name: str, given: Mapping[str, Any], example: str) -> None:
-    """Raises ValueError if an extra argument of ``update`` is missing, or is no function."""
+    """Raises ValueError if an extra argument of ``update`` is missing."""
     _checks.check_passed(name, given.get(name), f"params, {name}={example}", f" {WRAPPERS}")
-    check_function(name, given)
 
 
 def check_function(name: str, given: Mapping[str, Any]) -> None:

@@ -118,7 +118,7 @@ class Solve(Jump):
         return Ring(self.history, least_snapshots=1, predicts=False)
 
     def check_passed(self, given: Mapping[str, Any]) -> None:
-        """Raises ValueError without residuals and without a loss."""
+        """Raises ValueError without residuals and without a loss, or if one is no function."""
         if given.get("residual_fn") is None and given.get("value_fn") is None:
             raise ValueError(
                 "`residual_fn` or `value_fn` must be passed to `update`: tx.update(grads, state, "

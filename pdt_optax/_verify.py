@@ -13,7 +13,7 @@ from pdt_optax import predictors as _predictors
 from pdt_optax._candidates import Candidates
 from pdt_optax._core import Core
 from pdt_optax._event import Event
-from pdt_optax._jump import Jump, check_passed, with_extras
+from pdt_optax._jump import Jump, check_function, check_passed, with_extras
 from pdt_optax._landing import NO_LOSS, Landing
 from pdt_optax._run_if import run_if
 from pdt_optax._search import Search
@@ -121,8 +121,9 @@ class Verify(Jump):
         return _FIRST_PERIOD if is_epoch else max(_FIRST_PERIOD, -(-_FIRST_STEP // snapshot_every))
 
     def check_passed(self, given: Mapping[str, Any]) -> None:
-        """Raises ValueError without a loss."""
+        """Raises ValueError without a loss, or if it is no function."""
         check_passed("value_fn", given, "lambda params: loss(params)")
+        check_function("value_fn", given)
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """The loss of updates."""

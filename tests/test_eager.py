@@ -46,15 +46,6 @@ def test_compiled_once(name):
     assert runs[0][1] == runs[1][1] > 0
 
 
-def test_a_new_function_at_each_call_is_warned_of():
-    tx, params = pdt_optax.pdt(100, JUMPS["Solve"]), jnp.ones(3)
-    state = tx.init(params)
-    for _ in range(3):
-        _, state = tx.update(params, state, params, value_fn=lambda params: jnp.sum(params))
-    with pytest.warns(UserWarning, match="Put the whole step under jax.jit"):
-        tx.update(params, state, params, value_fn=lambda params: jnp.sum(params))
-
-
 class Unhashable:
     """Programs cannot be kept by such a function."""
 
