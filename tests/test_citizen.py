@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from suites import quick
 from transforms import ACCEPT_ALL, OPTIMIZERS, extrapolating, verifying, way_back
 
 from experiments.runs.shampoo import scale_by_shampoo
@@ -321,7 +322,7 @@ def test_resetting_the_own_state_after_a_jump():
     assert counts == [1, 2, 3, 4, 5, 0, 1, 0, 1, 0, 1, 0]
 
 
-@pytest.mark.parametrize("recipe", [True, False])
+@pytest.mark.parametrize("recipe", quick([True, False], True))
 def test_a_line_search_that_keeps_value_and_gradient(recipe):
     """The recipe of docs/compatibility.md; without it what is kept is that of before the jump."""
     search = optax.scale_by_backtracking_linesearch(10, store_grad=True)

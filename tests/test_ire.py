@@ -124,7 +124,11 @@ def test_linear_mnist_in_half_the_steps():
 
 @pytest.mark.parametrize(
     "tx_of",
-    [enhanced(at_random), enhanced(sharpest), enhanced(num_chunks=1)],
+    [
+        pytest.param(enhanced(at_random), marks=pytest.mark.slow),
+        enhanced(sharpest),
+        pytest.param(enhanced(num_chunks=1), marks=pytest.mark.slow),
+    ],
     ids=["random", "sharp", "one_probe"],
 )
 def test_linear_mnist_diverges_with_other_masks(tx_of):

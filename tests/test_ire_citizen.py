@@ -317,6 +317,7 @@ def test_signed_estimators_rank_by_absolute_value():
     np.testing.assert_array_equal(state.flat, [False, True, False, True])
 
 
+@pytest.mark.slow
 def test_before_and_after_pdt():
     """IRE then PDT: its moves are what PDT sees. PDT then IRE: the jump is enlarged as well."""
     base, pdt = optax.sgd(0.1), extrapolating(1, history=4, interval=0, criteria="bounded")

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from ring import anchor
+from suites import quick
 from transforms import extrapolating, verifying
 
 import pdt_optax
@@ -101,7 +102,7 @@ def rest(state):
     return {p: leaf for p, leaf in by_path(state).items() if "/mu/" not in p and "/trace/" not in p}
 
 
-@pytest.mark.parametrize("name", WITH_MOMENTUM)
+@pytest.mark.parametrize("name", quick(WITH_MOMENTUM, "nesterov", "injected"))
 def test_as_the_chain_but_for_the_momentum_of_what_jumped(name):
     optimizer = WITH_MOMENTUM[name]
     expected, chained = run(optax.chain(optimizer, link()), JUMP)

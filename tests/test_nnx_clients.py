@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 import recipes
+from suites import quick
 
 import pdt_optax
 
@@ -96,7 +97,7 @@ def by_hand(tx, forward, leaves, jump):
     return recipes.by_hand(tx, loss_of_leaves, leaves, STEPS, is_blind=jump == "extrapolate")
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", quick(MODELS, "plain"))
 @recipes.in_short("verify")
 def test_nnx_as_a_loop_by_hand(jump, kind):
     make, forward = MODELS[kind]

@@ -15,6 +15,7 @@ import pydmd
 import pytest
 from ring import anchor, in_time
 from sklearn.datasets import load_digits
+from suites import quick
 from transforms import ACCEPT_ALL, extrapolating
 
 import pdt_optax
@@ -513,7 +514,7 @@ def test_training_reports_the_error_of_the_first_predicted_step(dtype):
         assert actual == pytest.approx(expected, abs=PREDICTION_TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("largest_small", [pytest.param(2**16, marks=pytest.mark.slow), 320, 0])
+@pytest.mark.parametrize("largest_small", quick([2**16, 320, 0], 0))
 @by_preset
 def test_replay_of_a_whole_run(preset, largest_small):
     """Of leaves that lie end to end, the largest by itself, and each by itself."""

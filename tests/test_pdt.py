@@ -138,6 +138,7 @@ for name in names:
 """
 
 
+@pytest.mark.slow
 def test_whole_compiled_step_is_bit_identical_without_fused_multiply_add():
     """With it, XLA rounds ``params + lr * gradient`` once if both are in one loop.
 

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 import optax
 import pytest
+from suites import quick
 
 import pdt_optax
 
@@ -40,7 +41,7 @@ def sharded():
     return jax.device_put(params, shardings)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", quick(WAYS, "extrapolate"))
 def test_an_exported_step_does_what_the_step_does(sharded, way):
     tx = optax.chain(optax.sgd(0.1), pdt_optax.pdt(1, WAYS[way]))
     shardings = pdt_optax.state.state_shardings(tx, sharded)

@@ -18,6 +18,7 @@ import optimistix
 import orbax.checkpoint as ocp
 import pytest
 import recipes
+from suites import quick
 
 import pdt_optax
 
@@ -192,7 +193,7 @@ def test_trees_of_labels_that_can_be_called():
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
-@pytest.mark.parametrize("make", [nnx.jit, lambda make: make], ids=["jit", "eager"])
+@pytest.mark.parametrize("make", quick([nnx.jit, lambda make: make], nnx.jit), ids=["jit", "eager"])
 def test_stacked_layers_with_partition_names(kind, make):
     """google/flax#5112: the axis that nnx.vmap adds is missing in the state's sharding."""
     mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(kind, kind))

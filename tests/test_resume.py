@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from suites import quick
 
 from experiments.data import ArrayDataset, Examples
 from experiments.models import MODELS
@@ -81,7 +82,7 @@ def run_until(trained, folder, done: list[Record], count: int, every: int, stops
         done.append(row)
 
 
-@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("stops", quick([False, True], True))
 @pytest.mark.parametrize(("every", "counts"), [(4, (1, 6, 9, 5)), (1000, (8, 14))])
 def test_killed_or_stopped_anywhere(trained, tmp_path, stops, every, counts):
     """Killed in the midst of epochs, again and again, with and without a checkpoint at hand."""

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import optimistix
 import pytest
+from suites import quick
 
 from experiments.science import (
     crossing,
@@ -48,7 +49,7 @@ def run_of(method, losses, seed=0, task="poisson", errors=None):
     )
 
 
-@pytest.mark.parametrize("method", rivals.RIVALS)
+@pytest.mark.parametrize("method", quick(rivals.RIVALS, "lbfgs", "kron", "lm", "solve"))
 def test_a_rival_lowers_the_loss(method):
     task = tasks.make("regression_synthetic", **TINY, examples=40, batch_size=16)
     points = [c.point for c in Race(task, rivals.RIVALS[method], clock=ticking()).run(0, 1e-2, 100)]
@@ -119,11 +120,7 @@ def test_levenberg_marquardt_step_is_that_of_its_equations(n, p):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "wave",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("regression_tables", "neural_ode")),
-    ],
+    "name", quick(["poisson", "wave", "regression_tables", "neural_ode"], "poisson")
 )
 def test_jacobian_by_rows_is_that_of_forward_mode(name):
     small = {"trajectories": 5, "steps": 3} if name == "neural_ode" else {}

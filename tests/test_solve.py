@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
 import pytest
+from suites import quick
 
 import pdt_optax
 from pdt_optax import _layout
@@ -137,7 +138,7 @@ class Oracle:
         return -scale * (inverse @ (scale * gradient))
 
 
-@pytest.mark.parametrize("radius", [math.inf, 0.5])
+@pytest.mark.parametrize("radius", quick([math.inf, 0.5], 0.5))
 @pytest.mark.parametrize("largest_small", [2**12, 3])
 @pytest.mark.parametrize("scope", SCOPES)
 def test_an_event_is_damped_least_squares(monkeypatch, scope, largest_small, radius):
@@ -198,7 +199,7 @@ def test_a_quadratic_loss_is_least_in_the_span_after_one_jump():
     ],
     ids=["constant", "nan", "inf", "not finite where it is compared"],
 )
-@pytest.mark.parametrize("gives_value", [False, True])
+@pytest.mark.parametrize("gives_value", quick([False, True], False))
 def test_useless_residuals_move_no_weight(residual_fn, gives_value):
     if gives_value:
         extra = {"value_fn": lambda params: jnp.sum(residual_fn(params) ** 2)}
@@ -308,7 +309,7 @@ def test_the_first_jump_needs_no_full_history():
     assert list(reports.mask_ratio) == [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", quick(["bfloat16", "int8"], "int8"))
 def test_a_rounded_history_solves_nearly_as_well(dtype):
     """The span is another, the loss is the same."""
     steps = 40
@@ -404,7 +405,7 @@ def wide_alone():
     return jax.device_get(params), pdt_optax.metrics(state)
 
 
-@pytest.mark.parametrize("mode", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("mode", quick([AxisType.Auto, AxisType.Explicit], AxisType.Explicit))
 @pytest.mark.parametrize("spec", [P(), P("x")], ids=["data", "fsdp"])
 def test_on_eight_devices_as_on_one(mode, spec):
     """The examples are divided, the small systems are the same everywhere."""

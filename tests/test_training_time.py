@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from suites import quick
 
 import pdt_optax
 
@@ -111,7 +112,7 @@ def test_closed_forms_are_real_training(options):
         np.testing.assert_allclose(curve(STEPS), expected[-1], rtol=1e-10)
 
 
-@pytest.mark.parametrize("options", OPTIMIZERS, ids=describe)
+@pytest.mark.parametrize("options", quick(OPTIMIZERS, *OPTIMIZERS[::3]), ids=describe)
 def test_function_space_sgd_is_real_training(options):
     key = jax.random.key(1)
     prediction = predict("softmax_cross_entropy", batch_size=5, key=key, **options)

@@ -99,6 +99,7 @@ def test_batch_norm_in_training_mode_is_refused():
         pdt_optax.training_time.empirical_kernel(apply_fn, variables["params"], INPUTS)
 
 
+@pytest.mark.slow
 def test_examples_are_spread_over_devices():
     environment = {
         **os.environ,
