@@ -1,14 +1,17 @@
 """The post-training study: its task, its algorithms against NumPy, and what its records say."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.post_training import grpo, linearity, policy, report, stops, study, sums
+from experiments.post_training import grpo, linearity, policy, report, study, sums, training
 from experiments.post_training.trend import trend
 import pdt_optax
 
+PROBLEMS = sums.problems()
 RANDOM = np.random.default_rng(0)
 
 
@@ -30,14 +33,15 @@ def test_the_reward_asks_for_every_digit():
 def test_expected_and_greedy_rewards_are_those_of_sampling():
     params = jax.tree.map(lambda p: 8 * p, policy.init(0))  # Sharper than at first.
     row = jnp.array(sums.encode(["47+85=132"]))
-    drawn = policy.sample(params, jnp.repeat(row, 4000, 0), jax.random.key(0))
+    drawn = jax.jit(policy.sample)(params, jnp.repeat(row, 2000, 0), jax.random.key(0))
     answers, counts = np.unique(np.array(drawn), axis=0, return_counts=True)
     assert (answers[:, : sums.PROMPT] == np.array(row)[:, : sums.PROMPT]).all()
     likeliest = jnp.array(answers[[counts.argmax()]])
-    expected = policy.expected_reward(params, likeliest)
-    np.testing.assert_allclose(expected, counts.max() / 4000, atol=0.03)
-    assert policy.greedy_reward(params, likeliest) == 1
-    assert policy.greedy_reward(params, likeliest.at[0, -1].add(1)) == 0
+    expected = jax.jit(policy.expected_reward)(params, likeliest)
+    np.testing.assert_allclose(expected, counts.max() / 2000, atol=0.05)
+    greedy = jax.jit(policy.greedy_reward)
+    assert greedy(params, likeliest) == 1
+    assert greedy(params, likeliest.at[0, -1].add(1)) == 0
 
 
 def test_advantages_are_those_of_numpy():
@@ -149,7 +153,10 @@ def test_steps_are_whole_stretches():
         study.Settings(steps=42)
 
 
-def test_a_study_runs_and_goes_on(tmp_path, capsys):
+def test_a_study_runs_and_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(grpo, "PROMPTS", 4)
+    monkeypatch.setattr(training, "problems", lambda: sums.Problems(*(p[:64] for p in PROBLEMS)))
+    monkeypatch.setitem(study.ARMS, "grpo", dataclasses.replace(study.ARMS["grpo"], rates=(0.1,)))
     config = study.Settings(
         str(tmp_path), starts=("early",), arms=("grpo",), steps=40, most=10,
         seeds=(0,), tuning_seeds=(1,),
@@ -159,4 +166,3 @@ def test_a_study_runs_and_goes_on(tmp_path, capsys):
     study.main(config)
     assert capsys.readouterr().out == first[first.index("| start") :]
     assert len(first.split("a random walk")) == 2
-    assert set(stops.SHARES) == {0.15, 0.3, 0.5}

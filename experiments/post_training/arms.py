@@ -58,10 +58,9 @@ def _adamw(rate: Any, shape: optax.Schedule) -> optax.GradientTransformation:
     )
 
 
-def _jumps(every: int, jump: pdt_optax.Extrapolate | pdt_optax.Verify, **options: Any) -> Make:
-    return lambda rate, steps: optax.chain(
-        adamw(rate, steps), pdt_optax.pdt(every, jump, **options)
-    )
+def _jumps(every: int, jump: Any, base: Make = adamw, **options: Any) -> Make:
+    link = pdt_optax.pdt(every, jump, **options)
+    return lambda rate, steps: optax.chain(base(rate, steps), link)
 
 
 _TREND = pdt_optax.Extrapolate(
@@ -88,6 +87,12 @@ ARMS: Mapping[str, Arm] = {
     "verify": Arm("`Verify` every 10", _VERIFY, "exact"),
     "verify_sampled": Arm("`Verify` every 10, sampled", _VERIFY, "sampled"),
     "verify_trend": Arm("`Verify`, trend every 10", _VERIFY_TREND, "exact"),
+    "falling_verify": Arm(
+        "`Verify` every 10, sampled, rate falls to zero",
+        _jumps(10, pdt_optax.Verify(), falling),
+        "sampled",
+        rates=(4e-4, 8e-4, 1.6e-3),
+    ),
     "slow": Arm("GRPO, a tenth of the rate", adamw, share=_SLOWER),
     "slow_trend": Arm("a tenth, trend after 85 steps", _SPACED, share=_SLOWER),
     "slow_verify": Arm("a tenth, `Verify` every 10", _VERIFY, "exact", share=_SLOWER),

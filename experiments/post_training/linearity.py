@@ -36,11 +36,15 @@ def r_squared(values: np.ndarray) -> np.ndarray:
 
 
 def linearity(path: np.ndarray) -> Linearity:
-    """Measures a path; the start itself, where nothing has moved, is in no line."""
+    """Measures a path; the start itself is in no line, and what rests has zeros."""
     since = (path - path[:1])[1:].astype(np.float64)
-    coefficients, _, energy = _rank_one(since)
+    if not since.any():
+        return Linearity(0.0, 0.0, 0.0)
+    coefficients, _ = _rank_one(since)
     return Linearity(
-        float(np.nanmean(r_squared(since))), energy, float(r_squared(coefficients[:, None])[0])
+        weights=float(np.nanmean(r_squared(since))),
+        energy=float((coefficients**2).sum() / (since**2).sum()),
+        trend=float(r_squared(coefficients[:, None])[0]),
     )
 
 
@@ -53,7 +57,7 @@ def random_walk(path: np.ndarray, seed: int) -> np.ndarray:
 def relex(path: np.ndarray, time: float) -> np.ndarray:
     """Where the line of the one direction is at a time, counted in snapshots from the start."""
     since = (path - path[:1])[1:].astype(np.float64)
-    coefficients, direction, _ = _rank_one(since)
+    coefficients, direction = _rank_one(since)
     ahead = _line(coefficients[:, None], np.array([time - 1.0]))[0, 0]
     return path[0] + ahead * direction
 
@@ -84,9 +88,10 @@ def extrapolated(snapshots: Sequence[Any], time: float, way: Any) -> Any:
     return jax.tree.map(of_tensor, *snapshots)
 
 
-def _rank_one(since: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _rank_one(since: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of the best direction, and the direction."""
     left, sizes, right = np.linalg.svd(since, full_matrices=False)
-    return left[:, 0] * sizes[0], right[0], float(sizes[0] ** 2 / (sizes**2).sum())
+    return left[:, 0] * sizes[0], right[0]
 
 
 def _line(values: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ def stopped(snapshots: Sequence[Any], share: float) -> dict[str, float]:
       extrapolating how far it leads, 'end' for the end of the run; 'rank one 1' leads nowhere.
     """
     end = len(snapshots) - 1
-    last = round(share * end)
+    last = max(2, round(share * end))
     seen = snapshots[: last + 1]
     mean = jax.tree.map(lambda *leaves: jnp.stack(leaves).mean(0), *seen[1 + last // 2 :])
     found = {"stopped": seen[-1], "mean": mean}
