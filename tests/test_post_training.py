@@ -5,10 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
 
 from experiments.post_training import grpo, linearity, policy, report, study, sums, training
 from experiments.post_training.trend import trend
+from experiments.runs import records
 import pdt_optax
 
 PROBLEMS = sums.problems()
@@ -166,3 +168,24 @@ def test_a_study_runs_and_goes_on(tmp_path, capsys, monkeypatch):
     study.main(config)
     assert capsys.readouterr().out == first[first.index("| start") :]
     assert len(first.split("a random walk")) == 2
+
+
+def test_what_the_page_says():
+    """Of the records: what loses, what gains, and that a falling rate gains as much."""
+    rows = [r for r in records.read_rows(pages.RESULTS / "post_training") if r["stage"] == "report"]
+    last = {(r["start"], r["arm"], r["seed"]): np.mean(r["rewards"][-4:]) for r in rows}
+
+    def above(arm, other="grpo", start="noisy"):
+        return np.array([last[start, arm, seed] - last[start, other, seed] for seed in (3, 4, 5)])
+
+    for name in ("dmd", "trend", "verify", "verify_sampled", "slow_verify", "slow_verify_sampled"):
+        assert above(name).min() > 0
+    assert above("linear").max() < -0.8
+    assert above("trend").max() < 0.02 < above("verify_sampled").min()
+    assert above("falling", "verify_sampled").mean() > 0
+    assert abs(above("falling", "falling_verify").mean()) < 0.005
+    for r in rows:
+        for found in r.get("stops", {}).values():
+            assert found["rank one 1"] < found["stopped"] + 0.02
+            if r["arm"] == "grpo":
+                assert max(found["rank one end"], found["secant end"]) < found["stopped"] - 0.1
