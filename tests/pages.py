@@ -12,6 +12,7 @@ from experiments.benchmarks import report as bench_report
 from experiments.benchmarks.tpu import cases
 from experiments.configs import cpu
 from experiments.language import report as language_report
+from experiments.post_training import report as post_training_report
 from experiments.reports import tables, time_to_target
 from experiments.runs import records
 from experiments.science import runs, summary
@@ -39,6 +40,11 @@ _OTHERS = {
     ("docs/where_it_helps.md", "language"): language_report.table,
 }
 
+_POST_TRAINING = {
+    "post_training": post_training_report.table,
+    "post_training_stops": post_training_report.stops_table,
+    "post_training_linearity": post_training_report.linearity_table,
+}
 _SCIENCE = {
     "science": lambda recorded: summary.report(recorded, heading="###").strip(),
 }
@@ -70,6 +76,12 @@ TABLES = {
     **{
         place: lambda make=make, name=place[1]: make(records.read_rows(RESULTS / name))
         for place, make in _OTHERS.items()
+    },
+    **{
+        ("docs/where_it_helps.md", name): lambda make=make: make(
+            records.read_rows(RESULTS / "post_training")
+        )
+        for name, make in _POST_TRAINING.items()
     },
     **{
         ("docs/solved_jumps.md", name): lambda make=make, name=name: make(runs.read(RESULTS / name))

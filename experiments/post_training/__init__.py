@@ -1,0 +1,1 @@
+"""Post-training on verifiable rewards, and what extrapolating its weights gives."""
