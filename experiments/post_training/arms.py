@@ -71,8 +71,8 @@ _TREND = pdt_optax.Extrapolate(
     interval=16,
     predictor=trend(),
 )
-_VERIFY = _jumps(10, pdt_optax.Verify())
-_VERIFY_TREND = _jumps(10, pdt_optax.Verify(predictors=(trend(),)), scope="leaf")
+_VERIFY = _jumps(10, pdt_optax.Verify(start=5))
+_VERIFY_TREND = _jumps(10, pdt_optax.Verify(predictors=(trend(),), start=5), scope="leaf")
 _SPACED = _jumps(5, _TREND, scope="leaf")  # 85 steps between two jumps, of 40 steps each.
 
 ARMS: Mapping[str, Arm] = {
@@ -89,7 +89,7 @@ ARMS: Mapping[str, Arm] = {
     "verify_trend": Arm("`Verify`, trend every 10", _VERIFY_TREND, "exact"),
     "falling_verify": Arm(
         "`Verify` every 10, sampled, rate falls to zero",
-        _jumps(10, pdt_optax.Verify(), falling),
+        _jumps(10, pdt_optax.Verify(start=5), falling),
         "sampled",
         rates=(4e-4, 8e-4, 1.6e-3),
     ),
