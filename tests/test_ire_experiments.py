@@ -50,10 +50,11 @@ def test_rotary_products_depend_on_the_distance_alone():
     np.testing.assert_allclose(np.diagonal(products), query[0, 0, 0] @ key[0, 0, 0], rtol=1e-4)
 
 
-def test_text_of_the_help_pages():
-    numbers = text.pydoc_topics()
-    assert len(numbers.train) + len(numbers.validation) > 400_000
-    assert numbers.train.max() < numbers.vocabulary
+@pytest.mark.parametrize(("name", "least"), [("pydoc", 400_000), ("numpy", 1_500_000)])
+def test_texts_of_packages(name, least):
+    numbers = text.TEXTS[name]()
+    assert len(numbers.train) + len(numbers.validation) > least
+    assert numbers.train.max() < numbers.vocabulary <= 128
 
 
 @pytest.fixture

@@ -101,7 +101,8 @@ def test_steps_are_whole_stretches():
 
 @pytest.mark.slow
 def test_a_study_runs_and_goes_on(tmp_path, capsys):
-    config = study.Settings(str(tmp_path), arms=("adamw", "verify_10"), steps=100, seeds=(0,))
+    arms = ("adamw", "verify_10")
+    config = study.Settings(run_dir=str(tmp_path), arms=arms, steps=100, seeds=(0,))
     study.main(config)
     capsys.readouterr()
     study.main(config)

@@ -1,5 +1,7 @@
-"""Text as numbers of tokens: the help texts of CPython, or plain text files with a tokenizer."""
+"""Text as numbers of tokens: texts that packages hold, or plain text files with a tokenizer."""
 
+import ast
+from collections.abc import Callable, Mapping
 import functools
 import importlib
 import pathlib
@@ -29,9 +31,23 @@ class Text(NamedTuple):
 def pydoc_topics() -> Text:
     """The characters of `pydoc_data.topics`, in the order of the names: no download."""
     topics = importlib.import_module("pydoc_data.topics").topics
-    text = "".join(topics[name] for name in sorted(topics))
-    characters = sorted(set(text))
-    return _split(np.searchsorted(characters, list(text)), len(characters))
+    return _of_characters("".join(topics[name] for name in sorted(topics)))
+
+
+@functools.cache
+def numpy_docstrings() -> Text:
+    """The characters of the docstrings of NumPy that are ASCII, file by file: no download."""
+    root = pathlib.Path(np.__file__).parent
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        for node in () if "tests" in path.parts else ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                found.append(ast.get_docstring(node) or "")
+    return _of_characters("\n".join(text for text in found if text and text.isascii()))
+
+
+TEXTS: Mapping[str, Callable[[], Text]] = {"pydoc": pydoc_topics, "numpy": numpy_docstrings}
+"""Texts that are there without a download."""
 
 
 def read(path: pathlib.Path, tokenizer: pathlib.Path) -> Text:
@@ -54,6 +70,11 @@ def read(path: pathlib.Path, tokenizer: pathlib.Path) -> Text:
     with path.open(encoding="utf-8") as lines:
         codes = [np.array(coder.encode(line).ids, np.int32) for line in lines]
     return _split(np.concatenate([np.zeros(0, np.int32), *codes]), coder.get_vocab_size())
+
+
+def _of_characters(text: str) -> Text:
+    characters = sorted(set(text))
+    return _split(np.searchsorted(characters, list(text)), len(characters))
 
 
 def _split(numbers: np.ndarray, vocabulary: int) -> Text:

@@ -4,12 +4,14 @@ The learning rate of each arm is tuned on one seed, then each is trained with it
 that are reported. What is recorded is not run again.
 
   python -m experiments.language.study --run_dir=runs/language
+  python -m experiments.language.study --text=numpy --steps=3000 --run_dir=runs/language_numpy
   python -m experiments.language.study --run_dir=experiments/results/language --stages=
 """
 
 import dataclasses
 
 from experiments import cli
+from experiments.data.text import TEXTS
 from experiments.language import report
 from experiments.language.arms import ARMS
 from experiments.language.training import EVERY, Trainer
@@ -21,6 +23,7 @@ STAGES = ("tune", "report")
 class Settings(Config):
     """What is run, and where the records go."""
 
+    text: str = setting("pydoc", "What is trained on.", of=TEXTS)
     run_dir: str = setting("runs/language", "Folder of records and table.")
     stages: tuple[str, ...] = setting(STAGES, "Nothing: only the table is written.", of=STAGES)
     arms: tuple[str, ...] = setting(tuple(ARMS), "Ways of training.", of=ARMS, some=True)
@@ -40,7 +43,7 @@ def main(config: Settings) -> None:
     given = {n: v for n, v in dataclasses.asdict(config).items() if n not in left_out}
     done = cli.rows(config.run_dir, {**given, "seeds": list(config.seeds)})
     for name in config.arms if config.stages else ():
-        trainer = Trainer(ARMS[name], config.steps)
+        trainer = Trainer(ARMS[name], config.steps, config.text)
         arm, runs = ARMS[name], []
         if "tune" in config.stages and arm.is_tuned:
             runs += [("tune", rate, config.tuning_seed) for rate in arm.rates]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.data.text import TEXTS
 from experiments.ire import language
 from experiments.language.arms import Arm, jumps
 from experiments.models.llama import Size
@@ -33,30 +34,31 @@ class Progress(NamedTuple):
 
 
 @functools.cache
-def task() -> language.Task:
-    """Two layers of width 48 on rows of 32 characters of the help texts of CPython."""
-    usual = language.cpu()
-    size = Size(usual.text.vocabulary, width=48, heads=4, layers=2, hidden=128)
-    recipe = dataclasses.replace(usual.recipe, size=size, context=32, batch_size=BATCH)
-    return language.Task(recipe, usual.text)
+def task(name: str) -> language.Task:
+    """Two layers of width 48 on rows of 32 characters of a text."""
+    text = TEXTS[name]()
+    size = Size(text.vocabulary, width=48, heads=4, layers=2, hidden=128)
+    usual = language.cpu().recipe
+    recipe = dataclasses.replace(usual, size=size, context=32, batch_size=BATCH)
+    return language.Task(recipe, text)
 
 
 class Trainer:
-    """Trains one arm, compiled once for all rates and seeds."""
+    """Trains one arm on a text, compiled once for all rates and seeds."""
 
-    def __init__(self, arm: Arm, steps: int):
-        self.arm, self.steps = arm, steps
+    def __init__(self, arm: Arm, steps: int, text: str):
+        self.arm, self.steps, self.task = arm, steps, task(text)
         self._stretch = jax.jit(self._train, donate_argnums=0)
         self._evaluate = jax.jit(self._validation_loss)
 
     def run(self, rate: float, seed: int) -> Iterator[Progress]:
         """Trains on the initialisation and the batches of a seed."""
-        train, length = task().text.train, task().recipe.context + 1
+        train, length = self.task.text.train, self.task.recipe.context + 1
         random = np.random.default_rng([seed, 1])
         starts = random.integers(0, len(train) - length, (self.steps, BATCH))
         scored = random.integers(0, len(train) - length, max(1, self.arm.scored_rows))
         starts, scored = (train[s[..., None] + np.arange(length)] for s in (starts, scored))
-        params = task().init(seed)
+        params = self.task.init(seed)
         state = params, self._optimizer(rate).init(params)
         seconds = 0.0
         for begin in range(0, self.steps, EVERY):
@@ -72,7 +74,7 @@ class Trainer:
         return optax.with_extra_args_support(self.arm.make(rate, self.steps))
 
     def _train(self, state: Any, rows: Any, scored: Any, rate: Any) -> Any:
-        optimizer, loss = self._optimizer(rate), task().loss
+        optimizer, loss = self._optimizer(rate), self.task.loss
         examples = language.next_tokens(scored)
 
         def step(carry: Any, batch: Any) -> Any:
@@ -90,6 +92,8 @@ class Trainer:
         evaluated = self.arm.evaluated(opt_state, params)
 
         def loss(row: jax.Array) -> jax.Array:
-            return task().loss(evaluated, language.next_tokens(row[None]))
+            return self.task.loss(evaluated, language.next_tokens(row[None]))
 
-        return jax.lax.map(loss, jnp.asarray(task().validation_rows), batch_size=4 * BATCH).mean()
+        return jax.lax.map(
+            loss, jnp.asarray(self.task.validation_rows), batch_size=4 * BATCH
+        ).mean()

@@ -42,7 +42,7 @@ _NETWORKS = {
 """Width and depth of each physics network where no size is asked for."""
 
 
-def _physics(name: str, width: int = 0, depth: int = 0, dtype: jnp.dtype = jnp.float32) -> Task:
+def _physics(name: str, width: int = 0, depth: int = 0, dtype: Any = jnp.float32) -> Task:
     own_width, own_depth = _NETWORKS[name]
     return physics.make(name, PROBLEMS[name](), width or own_width, depth or own_depth, dtype)
 

@@ -4,6 +4,8 @@ H = -sum_i Z_i Z_(i+1) - g sum_i X_i on a ring; Kandala et al. (2017) for the la
 rotations are about y and the entanglers controlled Z, so that all amplitudes are real.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,7 @@ from scipy.sparse import linalg
 from experiments.science.tasks.task import Task
 
 
-def task(
-    qubits: int = 8, layers: int = 6, field: float = 1.0, dtype: jnp.dtype = jnp.float32
-) -> Task:
+def task(qubits: int = 8, layers: int = 6, field: float = 1.0, dtype: Any = jnp.float32) -> Task:
     """Angles (layers, qubits); the loss is the energy above the ground state's."""
     ground = float(linalg.eigsh(hamiltonian(qubits, field), k=1, which="SA")[0][0])
 

@@ -4,6 +4,7 @@ Sitzmann et al. (2020), "Implicit neural representations with periodic activatio
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ HELD_OUT = 0.25
 def task(
     width: int = 48,
     depth: int = 2,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: Any = jnp.float32,
     resolution: int = 64,
     batch_size: int = 1024,
 ) -> Task:

@@ -43,7 +43,7 @@ def spiral(starts: np.ndarray, times: np.ndarray) -> np.ndarray:
 def task(
     width: int = 32,
     depth: int = 2,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: Any = jnp.float32,
     trajectories: int = 24,
     steps: int = 30,
     batch_size: int = 8,

@@ -21,7 +21,7 @@ Of 1e-3, 3e-3 and 1e-2 the one with the least held-out error where L-BFGS ends.
 def synthetic(
     width: int = 64,
     depth: int = 2,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: Any = jnp.float32,
     examples: int = 2000,
     batch_size: int = 512,
 ) -> Task:
@@ -41,7 +41,7 @@ def synthetic(
 
 
 def tables(
-    width: int = 64, depth: int = 2, dtype: jnp.dtype = jnp.float32, batch_size: int = 128
+    width: int = 64, depth: int = 2, dtype: Any = jnp.float32, batch_size: int = 128
 ) -> Task:
     """The largest cells of a biopsy from the means of all, a quarter of the biopsies held out.
 
