@@ -99,8 +99,6 @@ def winners(recorded: Sequence[Run]) -> str:
 def report(recorded: Sequence[Run], heading: str = "##") -> str:
     """The whole page, without pictures; each table under a heading."""
     seeds = {run.setting.seed for run in recorded}
-    budgets = sorted({run.setting.seconds for run in recorded})
-    seconds = " or ".join(f"{budget:g}" for budget in budgets)
     parts = {
         "Least loss": table(recorded, cells(recorded, lambda run: run.best_loss)),
         "Error at the end": table(recorded, cells(recorded, lambda run: run.final_error)),
@@ -110,7 +108,7 @@ def report(recorded: Sequence[Run], heading: str = "##") -> str:
         "Steps": table(recorded, cells(recorded, lambda run: run.steps[-1]), least_is_best=False),
     }
     intro = (
-        f"Each run trains for {seconds} seconds, compiling and scoring apart; "
+        f"Each run trains for {_budgets(recorded)}, compiling and scoring apart; "
         f"{len(seeds)} seeds. Cells are medians with the range in brackets; "
         "a dash is what was not reached in half of the runs.\n\n"
         f"Where each ends with the least median loss:\n\n{winners(recorded)}"
@@ -119,6 +117,14 @@ def report(recorded: Sequence[Run], heading: str = "##") -> str:
         "\n\n".join([intro, *(f"{heading} {title}\n\n{body}" for title, body in parts.items())])
         + "\n"
     )
+
+
+def _budgets(recorded: Sequence[Run]) -> str:
+    """The seconds of most tasks, and behind them those of the others."""
+    seconds = {run.setting.problem: run.setting.seconds for run in recorded}
+    most = statistics.mode(seconds.values())
+    others = [f"{budget:g} on {name}" for name, budget in seconds.items() if budget != most]
+    return f"{most:g} seconds" + (f" ({', '.join(others)})" if others else "")
 
 
 def _cell(numbers: Sequence[float], digits: int, best: bool) -> str:
