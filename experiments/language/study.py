@@ -4,7 +4,7 @@ The learning rate of each arm is tuned on one seed, then each is trained with it
 that are reported. What is recorded is not run again.
 
   python -m experiments.language.study --run_dir=runs/language
-  python -m experiments.language.study --text=numpy --steps=3000 --run_dir=runs/language_numpy
+  python -m experiments.language.study --text=numpy --steps=2000 --run_dir=runs/language_numpy
   python -m experiments.language.study --run_dir=experiments/results/language --stages=
 """
 
