@@ -38,6 +38,7 @@ _OTHERS = {
     ("docs/performance.md", "compiling"): compiling.table,
     ("docs/scaling.md", "tpu"): cases.table,
     ("docs/where_it_helps.md", "language"): language_report.table,
+    ("docs/where_it_helps.md", "language_numpy"): language_report.table,
 }
 
 _POST_TRAINING = {

@@ -37,7 +37,7 @@ JUMPS = {
     "solve": pdt_optax.Solve(history=4),
 }
 """Ways of jumping that jump soon."""
-CLOSE = {"extrapolate": 1e-5, "verify": 1e-5, "solve": 1e-3}
+CLOSE = {"extrapolate": 1e-5, "verify": 1e-5, "solve": 1e-2}
 """How far the same training in another program may end: solving multiplies rounding."""
 
 

@@ -112,7 +112,7 @@ def test_a_study_runs_and_goes_on(tmp_path, capsys):
     assert all(r["validation_losses"][1] < r["validation_losses"][0] < 4.2 for r in rows)
 
 
-def test_verified_jumps_as_shipped_do_no_harm_on_the_language_model():
+def test_verified_jumps_as_shipped_do_no_harm_on_the_smaller_text():
     """What the records must show, beside jumps from early on, which do harm."""
     rows = records.read_rows(pages.RESULTS / "language")
     last = {
