@@ -22,9 +22,12 @@ demo: $(VENV)/science  ## Solve a physics problem with Adam, L-BFGS and Adam wit
 demo-paper: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minutes
 	$(BIN)/python -m experiments.train --config=experiments/configs/fcn.py --run_dir=runs/demo-paper
 
-science: $(VENV)/science  ## The twelve tasks and their rivals at equal seconds, about an hour
-	$(BIN)/python -m experiments.science.study --seconds=8 --run_dir=runs/science \
-	  --methods=adam,solve,lbfgs,adam_lbfgs,muon,verify,lm
+RIVALS := adam,solve,lbfgs,adam_lbfgs,muon,muon_solve,verify,lm
+EIGHT_SECONDS := poisson,reaction,wave,burgers,allen_cahn,image,regression_tables,regression_synthetic,neural_ode,circuit
+
+science: $(VENV)/science  ## Eleven tasks and their rivals at equal seconds, about 80 minutes
+	$(BIN)/python -m experiments.science.study --seconds=20 --run_dir=runs/science --methods=$(RIVALS) --tasks=convection_20
+	$(BIN)/python -m experiments.science.study --seconds=8 --run_dir=runs/science --methods=$(RIVALS) --tasks=$(EIGHT_SECONDS)
 	$(BIN)/python -m experiments.science.report --run_dir=runs/science
 
 toy: $(VENV)/experiments  ## The paper's six-variable example
