@@ -200,7 +200,10 @@ def test_no_recompilation_in_1000_steps(verify):
 
 
 @VERIFY
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64", "mixed"])
+@pytest.mark.parametrize(
+    "dtype",
+    quick(["bfloat16", "float16", "float32", "float64", "mixed"], "bfloat16", "float64", "mixed"),
+)
 def test_dtypes(dtype, verify):
     with jax.enable_x64(dtype in ("float64", "mixed")):
         params = initial_params()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from suites import quick
 
 import pdt_optax
 
@@ -25,7 +26,7 @@ def counted(traces):
     return loss
 
 
-@pytest.mark.parametrize("name", JUMPS)
+@pytest.mark.parametrize("name", quick(JUMPS, "Solve"))
 def test_compiled_once(name):
     traces, runs = [], []
     loss = counted(traces)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from suites import quick
 
 import pdt_optax
 
@@ -40,7 +41,7 @@ def train(jump, **extra):
 INPUTS, TARGETS = jnp.array([1.0, 2.0, -1.0]), jnp.array([0.5, 0.1, 0.2])
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", quick(SETTINGS, "Verify", "Solve"))
 def test_functions_take_extra_arguments_by_name(setting):
     jump, name = SETTINGS[setting]
     fn = value if name == "value_fn" else residuals

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import oracle
 import pytest
+from suites import quick
 from transforms import ACCEPT_ALL, verifying
 
 import pdt_optax
@@ -245,7 +246,7 @@ def test_the_first_jump_is_not_before_step_100(every, start, first):
     assert state.steps_until_jump == first
 
 
-@pytest.mark.parametrize("width", [300, 4000])
+@pytest.mark.parametrize("width", quick([300, 4000], 4000))
 def test_memory_does_not_grow_with_the_candidates(width):
     """Of small leaves, and of one that lies by itself."""
 
