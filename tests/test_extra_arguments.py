@@ -41,7 +41,7 @@ def train(jump, **extra):
 INPUTS, TARGETS = jnp.array([1.0, 2.0, -1.0]), jnp.array([0.5, 0.1, 0.2])
 
 
-@pytest.mark.parametrize("setting", quick(SETTINGS, "Verify", "Solve"))
+@pytest.mark.parametrize("setting", quick(SETTINGS, "Verify", "Solve, residuals"))
 def test_functions_take_extra_arguments_by_name(setting):
     jump, name = SETTINGS[setting]
     fn = value if name == "value_fn" else residuals
