@@ -166,7 +166,7 @@ def main(config: Settings) -> None:
 
 
 def _run(config: Settings) -> None:
-    done = cli.rows(config.run_dir, {"seeds": list(config.seeds)})
+    done = cli.rows(config.run_dir, {"seeds": config.seeds})
     every = mnist5k.load().steps_per_epoch(BATCH_SIZE)
     for seed in config.seeds:
         for arm, jump in JUMPS.items():

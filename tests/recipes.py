@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 import pytest
+from suites import quick
 
 import pdt_optax
 
@@ -43,8 +44,7 @@ CLOSE = {"extrapolate": 1e-5, "verify": 1e-5, "solve": 1e-2}
 
 def in_short(*short: str) -> pytest.MarkDecorator:
     """Parametrizes over the ways of jumping, all but `short` in the long suite."""
-    ways = [pytest.param(way, marks=() if way in short else pytest.mark.slow) for way in JUMPS]
-    return pytest.mark.parametrize("jump", ways)
+    return pytest.mark.parametrize("jump", quick(JUMPS, *short))
 
 
 def passed(jump: str) -> str:

@@ -9,9 +9,10 @@ import pages
 import pytest
 
 from experiments.language import report, study
-from experiments.language.arms import ARMS, PERIODS, jumps
+from experiments.language.arms import ARMS, PERIODS
 from experiments.language.outer import outer_nesterov
 from experiments.runs import records
+from experiments.runs.step import count
 import pdt_optax
 
 RATE = optax.sgd(0.1)
@@ -56,11 +57,11 @@ def test_jumps_are_counted():
         updates, after = tx.update(jnp.full(2, 1.1**step), state, params)
         params, counts = (
             optax.apply_updates(params, updates),
-            [*counts, jumps(after) - jumps(state)],
+            [*counts, count(after, "jumps") - count(state, "jumps")],
         )
         state = after
     assert list(map(int, counts)) == [0, 0, 1, 0]
-    assert jumps(optax.EmptyState()) == 0
+    assert count(optax.EmptyState(), "jumps") == 0
 
 
 def row(arm, seed, losses, stage="report", rate=0.1, jumps=0):

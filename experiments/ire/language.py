@@ -5,7 +5,6 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,8 @@ import optax
 
 from experiments.data import Examples, text
 from experiments.ire.masks import MASKS
-from experiments.models.llama import SIZES, Llama, Size
+from experiments.models import llama
+from experiments.models.llama import SIZES, Size
 from experiments.runs.step import Step, TrainState, scan, start, stateless, train_step
 import pdt_optax
 
@@ -121,17 +121,13 @@ class Task:
                 f"the model, got {self.text.vocabulary}."
             )
 
-    @functools.cached_property
-    def _graph(self) -> Any:
-        return nnx.graphdef(nnx.eval_shape(lambda: Llama(self.recipe.size, rngs=nnx.Rngs(0))))
-
     def init(self, seed: int) -> optax.Params:
         """The initial parameters of a seed."""
-        return nnx.to_pure_dict(nnx.state(Llama(self.recipe.size, rngs=nnx.Rngs(seed))))
+        return llama.init(self.recipe.size, seed)
 
     def apply(self, params: optax.Params, tokens: jax.Array) -> jax.Array:
         """Maps (batch, length) tokens to logits of the next ones."""
-        return nnx.merge(self._graph, params)(tokens)
+        return llama.apply(self.recipe.size, params, tokens)
 
     def loss(self, params: optax.Params, batch: Examples) -> jax.Array:
         """Mean cross-entropy of the next tokens, in nats."""

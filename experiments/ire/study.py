@@ -85,7 +85,7 @@ class Study:
         self.config = config
         left_out = ("run_dir", "stages")
         given = {n: v for n, v in dataclasses.asdict(config).items() if n not in left_out}
-        self.done = cli.rows(config.run_dir, {**given, "seeds": list(config.seeds)})
+        self.done = cli.rows(config.run_dir, given)
 
     def tune(self) -> None:
         """Trains each arm with each learning rate on the tuning seed."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
-import jax
 import optax
 import optax.contrib
 
@@ -140,8 +139,3 @@ ARMS: Mapping[str, Arm] = {
         _MUON_RATES[:2],
     ),
 }
-
-
-def jumps(state: Any) -> jax.Array | int:
-    """How many jumps were made, from the state of an optimizer; 0 without PDT."""
-    return optax.tree.get(state, "jumps", 0)

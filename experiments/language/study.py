@@ -41,7 +41,7 @@ def main(config: Settings) -> None:
     """Runs the program."""
     left_out = ("run_dir", "stages", "arms")
     given = {n: v for n, v in dataclasses.asdict(config).items() if n not in left_out}
-    done = cli.rows(config.run_dir, {**given, "seeds": list(config.seeds)})
+    done = cli.rows(config.run_dir, given)
     for name in config.arms if config.stages else ():
         trainer = Trainer(ARMS[name], config.steps, config.text)
         arm, runs = ARMS[name], []

@@ -13,8 +13,9 @@ import optax
 
 from experiments.data.text import TEXTS
 from experiments.ire import language
-from experiments.language.arms import Arm, jumps
+from experiments.language.arms import Arm
 from experiments.models.llama import Size
+from experiments.runs.step import count
 
 BATCH, EVERY = 8, 50  # Rows a step, steps between evaluations.
 
@@ -68,7 +69,7 @@ class Trainer:
             start = time.perf_counter()
             state = jax.block_until_ready(self._stretch(state, *given))
             seconds += time.perf_counter() - start
-            yield Progress(float(self._evaluate(*state)), seconds, int(jumps(state[1])))
+            yield Progress(float(self._evaluate(*state)), seconds, count(state[1], "jumps"))
 
     def _optimizer(self, rate: Any) -> optax.GradientTransformationExtraArgs:
         return optax.with_extra_args_support(self.arm.make(rate, self.steps))

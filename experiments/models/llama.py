@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
+from typing import Any
 
 from flax import nnx
 import jax
@@ -111,6 +113,21 @@ class Llama(nnx.Module):
         for block in self.blocks:
             x = block(x)
         return self.logits(self.norm(x))
+
+
+def init(size: Size, seed: int) -> Any:
+    """The initial parameters of a seed, a tree of arrays."""
+    return nnx.to_pure_dict(nnx.state(Llama(size, rngs=nnx.Rngs(seed))))
+
+
+def apply(size: Size, params: Any, tokens: jax.Array) -> jax.Array:
+    """The module as a function of its parameters."""
+    return nnx.merge(_graph(size), params)(tokens)
+
+
+@functools.cache
+def _graph(size: Size) -> Any:
+    return nnx.graphdef(nnx.eval_shape(lambda: Llama(size, rngs=nnx.Rngs(0))))
 
 
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from experiments.models.llama import Llama, Size
+from experiments.models import llama
+from experiments.models.llama import Size
 from experiments.post_training.sums import ALPHABET, LENGTH, PROMPT, exact_match
 
 SIZE = Size(len(ALPHABET), width=48, heads=4, layers=2, hidden=128)
@@ -14,17 +14,12 @@ SIZE = Size(len(ALPHABET), width=48, heads=4, layers=2, hidden=128)
 
 def init(seed: int) -> Any:
     """The initial parameters of a seed."""
-    return nnx.to_pure_dict(nnx.state(Llama(SIZE, rngs=nnx.Rngs(seed))))
-
-
-def _logits(params: Any, tokens: jax.Array) -> jax.Array:
-    graph = nnx.graphdef(nnx.eval_shape(lambda: Llama(SIZE, rngs=nnx.Rngs(0))))
-    return nnx.merge(graph, params)(tokens)
+    return llama.init(SIZE, seed)
 
 
 def answer_logits(params: Any, rows: jax.Array) -> jax.Array:
     """Of the digits of the answer, each after the ones before it, (n, digits, letters)."""
-    return _logits(params, rows[:, :-1])[:, PROMPT - 1 :]
+    return llama.apply(SIZE, params, rows[:, :-1])[:, PROMPT - 1 :]
 
 
 def log_probabilities(params: Any, rows: jax.Array) -> jax.Array:
@@ -64,7 +59,7 @@ def sample(params: Any, prompts: jax.Array, key: jax.Array) -> jax.Array:
 
     def digit(rows: jax.Array, drawn: Any) -> tuple[jax.Array, None]:
         place, key = drawn
-        logits = _logits(params, rows[:, :-1])[:, place - 1]
+        logits = llama.apply(SIZE, params, rows[:, :-1])[:, place - 1]
         return rows.at[:, place].set(jax.random.categorical(key, logits)), None
 
     places = jnp.arange(PROMPT, LENGTH)

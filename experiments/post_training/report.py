@@ -104,9 +104,7 @@ def _reported(rows: Sequence[Row], start: str, arm: str) -> list[Row]:
 
 def _cells(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
     def over(value: Callable[[Row, Row], float], digits: int, sign: str = "") -> str:
-        values = [value(*pair) for pair in pairs]
-        mean, *ends = (f"{v:{sign}.{digits}f}" for v in (np.mean(values), min(values), max(values)))
-        return f"{mean} [{', '.join(ends)}]" if ends[0] != ends[1] else mean
+        return tables.mean_and_range([value(*pair) for pair in pairs], f"{sign}.{digits}f")
 
     return [
         f"{pairs[0][0]['learning_rate']:g}",
@@ -127,10 +125,7 @@ def _to_target(pairs: Sequence[tuple[Row, Row]], extra: Callable[[Row], float]) 
         there = [n for n, reward in enumerate(row["rewards"], 1) if reward >= _last(base)]
         cost = EVERY + extra(row) / len(row["rewards"])
         found += [there[0] * cost] if there else []
-    if not found:
-        return "never"
-    mean = f"{np.mean(found):.0f}"
-    return mean if len(found) == len(pairs) else f"{mean} on {len(found)} of {len(pairs)}"
+    return tables.mean_of_reached(found, len(pairs))
 
 
 def _spread(values: Sequence[float]) -> str:

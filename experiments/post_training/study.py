@@ -44,11 +44,7 @@ class Settings(Config):
 def main(config: Settings) -> None:
     """Runs the program."""
     left_out = ("run_dir", "stages", "starts", "arms")
-    given = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-        if name not in left_out
-    }
+    given = {n: v for n, v in dataclasses.asdict(config).items() if n not in left_out}
     study = _Study(config, cli.rows(config.run_dir, given))
     for name in config.arms if config.stages else ():
         study.run(name)

@@ -11,6 +11,7 @@ import optax
 from experiments.post_training import grpo, policy
 from experiments.post_training.arms import Arm
 from experiments.post_training.sums import exact_match, problems
+from experiments.runs.step import count
 
 EVERY = 5  # Steps between snapshots, and between evaluations.
 VALUE_ROWS = 256  # Fixed train rows on whose reward jumps are judged.
@@ -59,7 +60,7 @@ class Trainer:
             part = slice(begin, begin + EVERY)
             state = self._stretch(state, prompts[part], keys[part], scored, rate)
             expected, greedy = rewards(state[0])
-            jumps, calls = (_count(state[1], name) for name in ("jumps", "value_calls"))
+            jumps, calls = (count(state[1], name) for name in ("jumps", "value_calls"))
             yield Progress(state[0], float(expected), float(greedy), jumps, calls)
 
     def _optimizer(self, rate: Any) -> optax.GradientTransformationExtraArgs:
@@ -81,8 +82,3 @@ class Trainer:
             return (optax.apply_updates(params, updates), opt_state), None
 
         return jax.lax.scan(step, state, (prompts, keys))[0]
-
-
-def _count(opt_state: Any, name: str) -> int:
-    """A count of PDT, 0 without it."""
-    return int(optax.tree.get(opt_state, name, 0))  # pyright: ignore[reportArgumentType]

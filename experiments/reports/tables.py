@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import math
+import statistics
 from typing import NamedTuple
 
 from experiments.reports.time_to_target import BASE, Score, by_arm, interval, spread
@@ -59,6 +60,20 @@ def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], labels: int) -> 
     """
     rule = ["---"] * labels + ["---:"] * (len(heading) - labels)
     return "\n".join("| " + " | ".join(line) + " |" for line in (heading, rule, *rows))
+
+
+def mean_and_range(values: Sequence[float], form: str) -> str:
+    """The mean, and '[least, greatest]' if they differ as they are shown."""
+    mean, low, high = (f"{v:{form}}" for v in (statistics.fmean(values), min(values), max(values)))
+    return f"{mean} [{low}, {high}]" if low != high else mean
+
+
+def mean_of_reached(steps: Sequence[float], runs: int) -> str:
+    """The mean steps of the runs that got there, and how many of all if not all did."""
+    if not steps:
+        return "never"
+    mean = f"{statistics.fmean(steps):.0f}"
+    return mean if len(steps) == runs else f"{mean} on {len(steps)} of {runs}"
 
 
 def markdown(scores: Sequence[Score]) -> str:

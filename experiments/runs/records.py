@@ -226,6 +226,7 @@ def read_rows(run_dir: pathlib.Path) -> list[dict[str, Any]]:
 
 def _check_same(run_dir: pathlib.Path, config: Any) -> None:
     if isinstance(config, Mapping):
+        config = json.loads(json.dumps(dict(config)))  # Tuples come back as lists.
         there = read_config(run_dir)["config"]
         text = "; ".join(
             f"{name} is {there.get(name)} there and {config.get(name)} here"

@@ -83,3 +83,8 @@ def flops(function: Callable[..., Any], *arguments: Any) -> float:
     """Floating-point operations of one call, as XLA counts them before it optimizes."""
     cost = jax.jit(function).lower(*arguments).cost_analysis() or {}
     return float(cost.get("flops", 0.0))
+
+
+def count(opt_state: Any, name: str) -> int:
+    """A count of PDT in the state of an optimizer, 0 without it."""
+    return int(optax.tree.get(opt_state, name, 0))  # pyright: ignore[reportArgumentType]

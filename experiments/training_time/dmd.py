@@ -53,7 +53,7 @@ class Settings(Config):
 
 def main(config: Settings) -> None:
     """Runs the program."""
-    given = {"seeds": list(config.seeds), "samples": config.samples, "epochs": config.epochs}
+    given = {"seeds": config.seeds, "samples": config.samples, "epochs": config.epochs}
     done = cli.rows(config.run_dir, given)
     for seed, loss in itertools.product(config.seeds, LOSSES):
         if not done.has({"seed": seed, "loss": loss}):
