@@ -16,7 +16,7 @@ def setting(default: Any, description: str, **rules: Any) -> Any:
     """A field of a configuration.
 
     Args:
-      default: its value if none is given; what is in a tuple must differ.
+      default: its value if none is given; what is in a tuple must differ, unless `repeats`.
       description: a sentence.
       **rules: of a value, or of each in a tuple: `least`, `most`, `above`, numbers; `of`, names to
         choose from. `some`: the tuple must not be empty. `key`: it is listed by --help. `parse`: a
@@ -76,13 +76,13 @@ def check(config: Any, section: str = "") -> None:
     """Raises a ValueError that names the first field whose value breaks its rules."""
     for field, kind, is_tuple in _fields(type(config)):
         value, name = getattr(config, field.name), f"{section}{field.name}"
-        if is_tuple and (
-            len(set(value)) < len(value) or (field.metadata.get("some") and not value)
-        ):
-            few = "one or more" if field.metadata.get("some") else "all"
+        rules = field.metadata
+        is_repeated = is_tuple and not rules.get("repeats") and len(set(value)) < len(value)
+        if is_repeated or (is_tuple and rules.get("some") and not value):
+            few = "one or more" if rules.get("some") else "all"
             raise ValueError(f"`{name}` must be {few} different, got {_shown(value)}.")
         for part in value if is_tuple else [value] * (value is not None):
-            _check_value(name, part, kind, field.metadata)
+            _check_value(name, part, kind, rules)
 
 
 def _check_value(name: str, value: Any, kind: Any, rules: Mapping[str, Any]) -> None:

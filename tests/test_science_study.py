@@ -293,7 +293,7 @@ def test_demo(tmp_path):
 @pytest.mark.slow
 def test_scaling(tmp_path):
     arguments = ("--seconds=0.1", "--seeds=0", f"--run_dir={tmp_path}")
-    done = program("scaling", "--widths=3,5", "--learning_rates=1e-2,5e-3", *arguments)
+    done = program("scaling", "--widths=3,5", "--learning_rates=1e-2,1e-2", *arguments)
     assert done.returncode == 0, done.stderr
     assert "| weights | Adam | L-BFGS | Levenberg-Marquardt |" in done.stdout
     assert (tmp_path / "scaling.png").exists()

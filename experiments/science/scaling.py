@@ -22,7 +22,7 @@ class Settings(Config):
     task: str = setting("poisson", "What is solved.", of=tasks.PROBLEMS)
     widths: tuple[int, ...] = setting((20, 64, 224, 706), "Of the layers.", least=1, some=True)
     learning_rates: tuple[float, ...] = setting(
-        (1e-2, 5e-3, 1e-3, 3e-4), "One a width, all different.", above=0
+        (1e-2, 5e-3, 1e-3, 3e-4), "One a width.", above=0, repeats=True
     )
     seeds: tuple[int, ...] = setting((0, 1, 2), "Seeds.", least=0, some=True)
     seconds: float = setting(30.0, "Seconds of each run.", above=0)
