@@ -5,11 +5,15 @@ from collections.abc import Iterator
 import inspect
 import json
 import pathlib
+import re
 import shutil
 
+from docutils import nodes
+import optax
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+from sphinx.util.typing import stringify_annotation
 
 import pdt_optax
 
@@ -54,15 +58,18 @@ autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 60
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_attr_annotations = False  # The signature has the types.
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # The notebooks keep their outputs; a test executes them.
+nb_merge_streams = True
 nb_render_markdown_format = "myst"  # Tables in outputs.
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
 html_copy_source = False
@@ -88,6 +95,35 @@ def check_symbols(app: Sphinx, env: BuildEnvironment) -> None:
             logging.getLogger(__name__).warning("%s is not in the reference", name)
 
 
+def shorten_signature(*arguments) -> tuple[str, str] | None:
+    """Writes a default that is a function as the call that made it, and names optax's schedules."""
+    signature, returned = arguments[-2:]
+    if not signature:
+        return None
+    schedule = stringify_annotation(optax.Schedule, "smart")
+    signature = signature.replace(schedule, "~optax.Schedule")
+    return re.sub(r"<function (\w+)\.<locals>\.\w+>", r"\1()", signature), returned
+
+
+# What stays on one line in a cell of a table: [60, 61], (8 to 8.1), 1e-05.
+TOGETHER = re.compile(r"(\[[^][]{1,12}\]|\(\S{1,3} to \S{1,3}\)|\S*\de-\d+\S*)")
+
+
+def lay_out_tables(app: Sphinx, doctree: nodes.document) -> None:
+    """Cuts no number in two, and marks the cells that must not become too narrow."""
+    for entry in doctree.findall(nodes.entry):
+        if len(re.findall(r"[A-Za-z]{2,}", entry.astext())) > 3:
+            entry["classes"].append("wordy")
+        for text in list(entry.findall(nodes.Text)):
+            if isinstance(text.parent, nodes.literal):
+                continue
+            parts = [nodes.Text(part) for part in TOGETHER.split(text)]
+            parts[1::2] = [nodes.inline("", "", part, classes=["together"]) for part in parts[1::2]]
+            text.parent.replace(text, parts)
+
+
 def setup(app: Sphinx) -> None:
-    """Registers the check."""
+    """Registers what happens beside the extensions."""
+    app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("doctree-read", lay_out_tables)
     app.connect("env-check-consistency", check_symbols)

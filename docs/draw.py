@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Mapping
 import pathlib
+import textwrap
 from typing import Any
 
 import matplotlib
@@ -68,7 +69,7 @@ def mask() -> Figure:
         ("does not: the optimizer turned back", 0.5 - 0.55 * 0.6**times, -0.03),
         ("does not: the path is at its end", 0.9 * (1 - 0.35**times), 0.06),
     )
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = Figure(figsize=(8.6, 3), layout="constrained")
     for axes, (title, path, move) in zip(figure.subplots(1, 3), cases, strict=True):
         snapshots = [np.array([value]) for value in path]
         predictor = pdt_optax.predictors.affine_dmd(1)
@@ -93,7 +94,7 @@ def mask() -> Figure:
 @_styled
 def timeline() -> Figure:
     """When Algorithm 1 predicts, with its defaults."""
-    figure = Figure(figsize=(10, 2.1), layout="constrained")
+    figure = Figure(figsize=(8.6, 2.2), layout="constrained")
     axes = figure.subplots()
     events = (5, 7, 9, 11)
     axes.plot([-0.3, 12.5], [0, 0], color=GREY, linewidth=1)
@@ -101,7 +102,7 @@ def timeline() -> Figure:
         predicts = t in events
         marker, color, size = ("*", GREEN, 14) if predicts else ("o", GREY, 7)
         axes.plot(t, 0, marker, color=color, markersize=size)
-        axes.text(t, -0.22, f"$w({t})$", ha="center", va="top", size=9)
+        axes.text(t, -0.22, f"$w({t})$", ha="center", va="top")
     for row, t in enumerate(events[:2]):
         height = 0.42 + 0.33 * row
         fitted = [t - HISTORY, t - 1], [height, height]
@@ -109,8 +110,8 @@ def timeline() -> Figure:
         axes.annotate(
             "", (t, 0.14), (t - 1, height), arrowprops={"arrowstyle": "-|>", "color": BLUE}
         )
-        axes.text(t - HISTORY - 0.15, height, "fit", ha="right", va="center", color=BLUE, size=9)
-    axes.text(8.2, 0.6, "$\\bigstar$ end of a period with a prediction", color=GREEN, size=9)
+        axes.text(t - HISTORY - 0.15, height, "fit", ha="right", va="center", color=BLUE)
+    axes.text(7.6, 0.6, "$\\bigstar$ end of a period with a prediction", color=GREEN)
     axes.set(xlim=(-1, 12.6), ylim=(-0.5, 1.0))
     axes.set_axis_off()
     return figure
@@ -119,66 +120,67 @@ def timeline() -> Figure:
 @_styled
 def event() -> Figure:
     """What an event costs: one pass to the Gram matrix, small algebra, one pass to the updates."""
-    figure = Figure(figsize=(10, 2.7), layout="constrained")
+    figure = Figure(figsize=(8.6, 2.6), layout="constrained")
     axes = figure.subplots()
-    axes.set(xlim=(0, 10), ylim=(0, 2.7), aspect="equal")
+    axes.set(xlim=(0, 10), ylim=(-0.4, 2.6), aspect="equal")
     axes.set_axis_off()
     for number in range(HISTORY):
         axes.add_patch(_box(0.2 + 0.27 * number, 0.45, 0.22, 1.6, BLUE if number == 4 else PALE))
-    axes.text(0.85, 2.2, "history: $h$ arrays", ha="center", size=9)
-    axes.text(0.85, 0.15, "increments, newest snapshot", ha="center", size=8, color=GREY)
+    axes.text(0.85, 2.2, "history: $h$ arrays", ha="center")
+    axes.text(0.85, 0.3, "increments and\nnewest snapshot", ha="center", va="top", color=GREY)
     axes.add_patch(_box(3.1, 0.75, 1.0, 1.0, PALE))
     axes.text(3.6, 1.25, "$B^\\top B$", ha="center", va="center")
-    axes.text(3.6, 0.45, "Gram matrix, $h \\times h$", ha="center", size=8, color=GREY)
+    axes.text(3.6, 0.6, "Gram matrix,\n$h \\times h$", ha="center", va="top", color=GREY)
     axes.add_patch(_box(5.6, 0.75, 1.0, 1.0, PALE))
     axes.text(6.1, 1.25, "$C$", ha="center", va="center")
-    axes.text(6.1, 0.45, "coefficients, $\\tau \\times h$", ha="center", size=8, color=GREY)
+    axes.text(6.1, 0.6, "coefficients,\n$\\tau \\times h$", ha="center", va="top", color=GREY)
     for number, color in enumerate((BLUE, ORANGE, GREEN)):
         axes.add_patch(_box(8.3 + 0.5 * number, 0.45, 0.3, 1.6, color))
     for x, name in zip((8.45, 8.95, 9.45), ("$p_\\tau$", "$w_{opt}$", "$w$"), strict=True):
-        axes.text(x, 2.2, name, ha="center", size=9)
+        axes.text(x, 2.2, name, ha="center")
     steps = (
         (1.7, 3.0, "one pass\none all-reduce"),
         (4.2, 5.5, "DMD on\nsmall matrices"),
-        (6.7, 8.2, "one pass: combine,\ncompare, select"),
+        (6.7, 8.2, "one pass:\ncombine,\ncompare, select"),
     )
     for start, end, label in steps:
         axes.add_patch(_arrow((start, 1.25), (end, 1.25)))
-        axes.text((start + end) / 2, 1.42, label, ha="center", va="bottom", size=8)
+        axes.text((start + end) / 2, 1.42, label, ha="center", va="bottom", size=9)
     return figure
 
 
 @_styled
 def design() -> Figure:
-    """The modules of the package and what they import, each above what it uses."""
+    """The modules of the package and what they import, each to the left of what it uses."""
     imports = _imports(HERE.parent / "pdt_optax")
     everywhere = {m for m in imports if sum(m in used for used in imports.values()) > 4}
     imports = _reduced({m: u - everywhere for m, u in imports.items() if m not in everywhere})
+    users = {name: {m for m, used in imports.items() if name in used} for name in imports}
     depth = {name: _depth(name, imports) for name in imports}
-    rows: list[list[str]] = [[] for _ in range(max(depth.values()) + 1)]
-    for name in sorted(imports):
-        rows[depth[name]].append(name)
-    place: dict[str, tuple[float, float]] = {}
-    for level, row in enumerate(rows):
-        row.sort(key=lambda name: _mean([place[used][0] for used in imports[name]]))
-        for number, name in enumerate(row):
-            place[name] = ((number + 0.5) / len(row) * 14.0, 1.15 * level)
-    figure = Figure(figsize=(11, 0.9 * len(rows) + 0.9), layout="constrained")
+    columns = [sorted(m for m in imports if depth[m] == d) for d in range(max(depth.values()) + 1)]
+    rows = max(len(column) for column in columns)
+    height = dict.fromkeys(imports, rows / 2)
+    for near in (imports, users) * 4:  # So that few arrows cross.
+        for column in columns:
+            column.sort(key=lambda name: _mean([height[m] for m in near[name]], height[name]))
+            for number, name in enumerate(column):
+                height[name] = (number + 0.5) / len(column) * rows
+    figure = Figure(figsize=(8.6, 0.3 * rows + 0.9), layout="constrained")
     axes = figure.subplots()
-    axes.set(xlim=(-0.2, 14.2), ylim=(-1.6, 1.15 * len(rows) - 0.6))
+    axes.set(xlim=(0, 10), ylim=(-2.2, rows))
     axes.set_axis_off()
+    left = {name: 8.2 * (1 - depth[name] / max(depth.values())) for name in imports}
     for name, used in imports.items():
         for other in used:
-            (x, bottom), (end, top) = place[name], place[other]
-            axes.add_patch(_arrow((x, bottom - 0.2), (end, top + 0.2), GREY, 0.6))
-    for name, (x, y) in place.items():
-        width = 0.4 + 0.115 * len(name)
+            axes.add_patch(
+                _arrow((left[name] + 1.8, height[name]), (left[other], height[other]), width=0.6)
+            )
+    for name in imports:
         color = "#d5e6f3" if name == "_transform" else PALE
-        axes.add_patch(_box(x - width / 2, y - 0.2, width, 0.4, color))
-        axes.text(x, y, name, ha="center", va="center", size=9)
-    axes.add_patch(_box(0, -1.4, 14, 0.5, "#f6f6f6"))
+        axes.add_patch(_box(left[name], height[name] - 0.35, 1.8, 0.7, color))
+        axes.text(left[name] + 0.9, height[name], name, ha="center", va="center", size=9)
     note = f"used by five or more of these: {', '.join(sorted(everywhere))}"
-    axes.text(7, -1.15, note, ha="center", va="center", size=9)
+    axes.text(5, -1.2, textwrap.fill(note, 100), ha="center", va="center", size=9)
     return figure
 
 
@@ -214,8 +216,8 @@ def _depth(name: str, imports: Mapping[str, set[str]]) -> int:
     return 1 + max((_depth(other, imports) for other in imports[name]), default=-1)
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 7.0
+def _mean(values: list[float], default: float) -> float:
+    return sum(values) / len(values) if values else default
 
 
 def _note(axes: Axes, text: str, point, offset, color: str = GREY) -> None:
