@@ -106,14 +106,20 @@ def shorten_signature(*arguments) -> tuple[str, str] | None:
 
 
 # What stays on one line in a cell of a table: [60, 61], (8 to 8.1), 1e-05.
-TOGETHER = re.compile(r"(\[[^][]{1,12}\]|\(\S{1,3} to \S{1,3}\)|\S*\de-\d+\S*)")
+TOGETHER = re.compile(r"(\[[^][]{1,14}\]|\(\S{1,3} to \S{1,3}\)|\S*\de-\d+\S*)")
 
 
-def lay_out_tables(app: Sphinx, doctree: nodes.document) -> None:
-    """Cuts no number in two, and marks the cells that must not become too narrow."""
+def lay_out(app: Sphinx, doctree: nodes.document) -> None:
+    """Cuts no option or number in two, and marks what the style sheet makes wide or breaks."""
+    for option in doctree.findall(nodes.literal):
+        if option.astext().startswith("-") and len(option.astext()) < 30:
+            option["classes"].append("together")
     for entry in doctree.findall(nodes.entry):
         if len(re.findall(r"[A-Za-z]{2,}", entry.astext())) > 3:
             entry["classes"].append("wordy")
+        for code in entry.findall(nodes.literal):
+            if max(map(len, code.astext().split())) > 30:
+                code["classes"].append("long")
         for text in list(entry.findall(nodes.Text)):
             if isinstance(text.parent, nodes.literal):
                 continue
@@ -125,5 +131,5 @@ def lay_out_tables(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     """Registers what happens beside the extensions."""
     app.connect("autodoc-process-signature", shorten_signature)
-    app.connect("doctree-read", lay_out_tables)
+    app.connect("doctree-read", lay_out)
     app.connect("env-check-consistency", check_symbols)
