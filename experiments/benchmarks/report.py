@@ -114,10 +114,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
         points = [(r["of"], medians(r)[name]) for r in _events(rows) if name in r["seconds"]]
         if points:
             axes.loglog(*zip(*points, strict=True), "o-", color=color, label=name, markersize=4)
-            axes.annotate(
-                name, points[-1], (6, 0), textcoords="offset points", color=color, va="center"
-            )
-    axes.margins(x=0.28)
+    axes.legend(frameon=False)
     axes.set(xlabel="coordinates N", ylabel="seconds", title="one event, float32, 2 CPU cores")
     return figure
 
