@@ -54,8 +54,8 @@ class Solve(Jump):
       history: the span: ``history - 1`` increments between snapshots, and the optimizer's move.
       damping: the first :math:`\lambda`.
       radius: the longest jump, in units of the root mean square of the lengths of the
-        directions; a longer one is shortened. If the residuals are those of a part of the data,
-        0.25 is safer; ``math.inf`` is no limit.
+        directions; a longer one is shortened, and so is one longer than 64 of the optimizer's
+        own moves over a period. ``math.inf`` is no limit of either kind.
       chunk: directions that are pushed forward at a time. Each takes the memory of an
         evaluation's activations and of the parameters.
       start: the first jump may come at the end of this period, counted from 1.

@@ -11,6 +11,9 @@ from pdt_optax import _basis, _leaves, _sums
 from pdt_optax._basis import Column
 from pdt_optax._event import Event
 
+_MOST_MOVES = 64
+"""The longest jump, in lengths of the optimizer's own move."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -50,6 +53,8 @@ class Span:
           amplitudes: of a jump.
           radius: the longest one, in units of the root mean square of the directions' lengths.
             Directions of length zero, such as increments that are not yet there, do not count.
+            Jumps are directions of the next ones, so without a second limit, `_MOST_MOVES`, they
+            would grow where the optimizer itself has come to rest.
         """
         if radius == math.inf:
             return amplitudes
@@ -61,6 +66,7 @@ class Span:
         squares = _sums.by_group(sums, event.ids, event.num_groups, event.axis_name).sum(axis=0)
         length, lengths = squares[0], squares[1:]
         most = radius**2 * lengths.sum() / jnp.maximum(jnp.count_nonzero(lengths), 1)
+        most = jnp.minimum(most, _MOST_MOVES**2 * lengths[-1])
         is_long = length > most
         return amplitudes * jnp.where(is_long, jnp.sqrt(most / jnp.where(is_long, length, 1)), 1)
 

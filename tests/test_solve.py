@@ -17,7 +17,7 @@ import pytest
 from suites import quick
 
 import pdt_optax
-from pdt_optax import _layout
+from pdt_optax import _layout, _span
 
 EVERY, HISTORY = 2, 3
 DAMPING = 2.0**-10
@@ -72,9 +72,9 @@ def train(tx, steps, start=START, **extra):
 class Oracle:
     """The same run in NumPy, float64, written from the equations."""
 
-    def __init__(self, groups, value=False, radius=1.0):
+    def __init__(self, groups, value=False, radius=1.0, most_moves=64):
         self.weights, self.groups, self.value = START.copy(), groups, value
-        self.radius, self.shortened = radius, 0
+        self.radius, self.most_moves, self.shortened = radius, most_moves, 0
         self.snapshots, self.damping = [START.copy()], DAMPING
 
     def residuals(self, weights):
@@ -101,6 +101,8 @@ class Oracle:
         basis = (span[:, None] * member[:, :, None]).reshape(len(span), -1)
         step = (self.newton if self.value else self.least_squares)(basis)
         most = self.radius * np.linalg.norm(span) / np.sqrt(span.shape[1])
+        if most < math.inf:
+            most = min(most, self.most_moves * np.linalg.norm(span[:, -1]))
         self.shortened += np.linalg.norm(basis @ step) > most
         step *= min(1, most / np.linalg.norm(basis @ step))
         expected = self.expected(basis, step)
@@ -138,22 +140,24 @@ class Oracle:
         return -scale * (inverse @ (scale * gradient))
 
 
-@pytest.mark.parametrize("radius", quick([math.inf, 0.5], 0.5))
+@pytest.mark.parametrize("limits", quick([(math.inf, 64), (0.5, 64), (1.0, 1.5)], (0.5, 64)))
 @pytest.mark.parametrize("largest_small", [2**12, 3])
 @pytest.mark.parametrize("scope", SCOPES)
-def test_an_event_is_damped_least_squares(monkeypatch, scope, largest_small, radius):
+def test_an_event_is_damped_least_squares(monkeypatch, scope, largest_small, limits):
     """Of leaves that lie end to end, and the larger one by itself."""
+    radius, most_moves = limits
     monkeypatch.setattr(_layout, "LARGEST_SMALL", largest_small)
+    monkeypatch.setattr(_span, "_MOST_MOVES", most_moves)
     jump = pdt_optax.Solve(history=HISTORY, damping=DAMPING, radius=radius)
     with jax.enable_x64():
         found, reports = train(make(jump=jump, scope=scope), 12)
-    oracle = Oracle(SCOPES[scope], radius=radius)
+    oracle = Oracle(SCOPES[scope], radius=radius, most_moves=most_moves)
     for event in range(1, 7):
         np.testing.assert_allclose(found[EVERY * event - 1], oracle.step(), rtol=0, atol=1e-8)
         assert reports.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
         oracle.damping = float(reports.damping[EVERY * event - 1])  # Which is float32.
     assert (reports.jump_candidate[1::2] == 0).sum() >= 4
-    assert (oracle.shortened > 2) == (radius < 1)
+    assert (oracle.shortened > 2) == (radius < math.inf)
 
 
 def test_an_event_of_a_value_is_a_saddle_free_newton_step():
