@@ -74,7 +74,7 @@ def _compile_all(config: Settings) -> None:
         print(f"{case} {LINKS[link]} ...", file=sys.stderr, flush=True)
         row = compile_case(case, link, **how)
         done.append(row)
-        text = row.get("error") or "  " + " ".join(cases.cells(row, None)[4:8])
+        text = row.get("error") or "  " + " ".join(cases.needs_cells(row, None))
         print(text, file=sys.stderr, flush=True)
 
 

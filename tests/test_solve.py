@@ -281,6 +281,39 @@ def test_loss_is_never_above_the_optimizers_own(gives_value):
     assert 5 < jumped.sum() < 200
 
 
+def test_jumps_come_to_rest_with_the_optimizer():
+    """Classes that can be told apart have their least loss at infinity."""
+    generator = np.random.default_rng(0)
+    inputs = jnp.asarray(generator.standard_normal((256, 20)), jnp.float32)
+    labels = jnp.sign(inputs @ generator.standard_normal(20).astype("float32"))
+    start = {
+        "a": jnp.asarray(0.2 * generator.standard_normal((20, 16)), jnp.float32),
+        "b": jnp.asarray(0.2 * generator.standard_normal(16), jnp.float32),
+    }
+
+    def value(params, rows):
+        outputs = jnp.tanh(inputs[rows] @ params["a"]) @ params["b"]
+        return jnp.mean(jax.nn.softplus(-labels[rows] * outputs))
+
+    def run(tx):
+        def step(carry, key):
+            params, state = carry
+            grads = jax.grad(value)(params, jax.random.randint(key, (32,), 0, 256))
+            updates, state = tx.update(
+                grads, state, params, value_fn=lambda params: value(params, jnp.arange(64))
+            )
+            params = optax.apply_updates(params, updates)
+            return (params, state), (value(params, jnp.arange(256)), jnp.linalg.norm(params["a"]))
+
+        keys = jax.random.split(jax.random.key(0), 600)
+        return jax.jit(lambda: jax.lax.scan(step, (start, tx.init(start)), keys)[1])()
+
+    own, _ = run(optax.with_extra_args_support(optax.sgd(3.0)))
+    losses, norms = run(make(10, pdt_optax.Solve(), optax.sgd(3.0)))
+    assert norms[-1] < 1.1 * norms[300]
+    assert losses[-1] < 0.1 * own[-1]
+
+
 def test_a_factor_of_the_loss_changes_nothing():
     found, _ = train(make(), 12)
     times_eight, _ = train(

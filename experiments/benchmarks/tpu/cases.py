@@ -47,15 +47,22 @@ LINKS = {
 GIB = 2**30
 
 
+_STEP = ("model", "slice", "images per device", "AdamW")
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the records in Markdown; the last two columns are what a link adds to the step."""
-    heading = [
-        *("model", "slice", "images per device", "AdamW", "arguments GiB", "temporaries GiB"),
-        *("peak GiB", "of memory %", "collectives", "added peak GiB", "added collectives"),
-    ]
+    """Returns two tables in Markdown: memory and compile time, and collectives."""
     bases = {_step(row): row for row in rows if row["link"] == NONE}
-    lines = [cells(row, bases.get(_step(row))) for row in _sorted(rows)]
-    return tables.grid(heading, lines, labels=4)
+    memory = ("compile s", "arguments GiB", "temporaries GiB", "peak GiB", "of memory %")
+    pairs = [(row, bases.get(_step(row))) for row in _sorted(rows)]
+    needs = [[*_start(row), *needs_cells(row, base)] for row, base in pairs]
+    sent = [[*_start(row), *_sent_cells(row, base)] for row, base in pairs if "error" not in row]
+    return "\n\n".join(
+        [
+            tables.grid([*_STEP, *memory, "added peak GiB"], needs, labels=4),
+            tables.grid([*_STEP, "collectives", "added collectives"], sent, labels=6),
+        ]
+    )
 
 
 def _step(row: dict[str, Any]) -> tuple[str, str, bool, bool]:
@@ -72,28 +79,38 @@ def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=place)
 
 
-def cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
-    """Returns the cells of a row; the last two are what it adds to `base`."""
+def _start(row: dict[str, Any]) -> list[str]:
     images = f"{row['images']}{', remat' if row['remat'] else ''}"
     if row["update_only"]:
         images = "update alone"
     model = row["model"] + ("" if row["scan"] else ", blocks one by one")
-    start = [model, f"{row['slice']} ({row['devices']})", images, LINKS[row["link"]]]
-    memory = MEMORY[row["slice"].split(":")[0]]
+    return [model, f"{row['slice']} ({row['devices']})", images, LINKS[row["link"]]]
+
+
+def needs_cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
+    """Returns seconds of compiling and memory of a row; the last is what it adds to `base`."""
     if "error" in row:
         fits = "RESOURCE_EXHAUSTED" not in row["error"]
-        return [*start, "", "", "compiler error" if fits else "does not fit", "", "", "", ""]
-    cells = [f"{row[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
-    sent = {kind: (each["count"], each["size"]) for kind, each in row["collectives"].items()}
-    cells += [f"{100 * row['peak'] / GIB / memory:.0f}", _traffic(sent)]
+        return ["", "", "", "compiler error" if fits else "does not fit", "", ""]
+    memory = MEMORY[row["slice"].split(":")[0]]
+    cells = [f"{row['compile_seconds']:.0f}"]
+    cells += [f"{row[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
+    cells += [f"{100 * row['peak'] / GIB / memory:.0f}"]
     if base is None or base is row or "error" in base:
-        return [*start, *cells, "", ""]
+        return [*cells, ""]
+    return [*cells, f"{(row['peak'] - base['peak']) / GIB:+.2f}"]
+
+
+def _sent_cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
+    sent = {kind: (each["count"], each["size"]) for kind, each in row["collectives"].items()}
+    if base is None or base is row or "error" in base:
+        return [_traffic(sent), ""]
     more = {}
     for kind in {**sent, **base["collectives"]}:
         count, size = sent.get(kind, (0, 0))
         before = base["collectives"].get(kind, {"count": 0, "size": 0})
         more[kind] = (count - before["count"], size - before["size"])
-    return [*start, *cells, f"{(row['peak'] - base['peak']) / GIB:+.2f}", _traffic(more, "+")]
+    return [_traffic(sent), _traffic(more, "+")]
 
 
 def _traffic(sent: Mapping[str, tuple[int, int]], sign: str = "") -> str:
