@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import math
 
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 import numpy as np
@@ -26,7 +27,7 @@ COLORS: Mapping[str, str] = {
     "muon_solve": "#8B1A1A",
 }
 """Of each rival, told apart with any colour vision."""
-COLUMNS = 4
+COLUMNS = 3
 
 
 def draw_losses(recorded: Sequence[Run]) -> Figure:
@@ -56,7 +57,7 @@ def draw_losses(recorded: Sequence[Run]) -> Figure:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
-        handles.values(), handles, loc="outside upper center", ncols=min(5, len(handles)),
+        handles.values(), handles, loc="outside upper center", ncols=min(4, len(handles)),
         frameon=False,
     )  # fmt: skip
     return figure
@@ -93,7 +94,7 @@ def _least_so_far(run: Run, times: np.ndarray) -> np.ndarray:
 def draw_field(
     field: Field, predicted: Mapping[str, np.ndarray], errors: Mapping[str, str], title: str
 ) -> Figure:
-    """The reference, then each solution with its error below; one scale for each row.
+    """The reference, then each solution with its error below, logarithmic; a scale for each row.
 
     Args:
       field: what was to be found.
@@ -102,12 +103,13 @@ def draw_field(
       title: of the picture.
     """
     columns = 1 + len(predicted)
-    figure = Figure(figsize=(2.6 * columns + 0.8, 5.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(2.1 * columns + 0.7, 4.6), dpi=150, layout="constrained")
     panels = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
     reference = field.reference
     limit = {"vmin": reference.min(), "vmax": reference.max()}
     misses = {label: np.abs(values - reference) for label, values in predicted.items()}
-    worst = max((float(np.quantile(miss, 0.995)) for miss in misses.values()), default=1.0)
+    worst = max((float(np.quantile(miss, 0.995)) for miss in misses.values()), default=1.0) or 1.0
+    decades = LogNorm(worst / 1000, worst, clip=True)
     colors = {"cmap": "gray" if field.is_photograph else "viridis", **limit}
     shown = {"origin": "lower", "extent": field.extent, "aspect": "auto"}
     top = panels[0, 0].imshow(reference, **shown, **colors)
@@ -116,7 +118,7 @@ def draw_field(
     for column, (label, values) in enumerate(predicted.items(), 1):
         panels[0, column].imshow(values, **shown, **colors)
         panels[0, column].set_title(label, size=10)
-        bottom = panels[1, column].imshow(misses[label], **shown, cmap="magma", vmin=0, vmax=worst)
+        bottom = panels[1, column].imshow(misses[label], **shown, cmap="magma", norm=decades)
         panels[1, column].set_title(errors[label], size=9)
     if field.is_photograph:
         for axes in panels.ravel():
