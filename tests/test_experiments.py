@@ -521,6 +521,22 @@ def test_interruption_keeps_whole_rows(monkeypatch, tmp_path, capsys):
     assert [row.status for row in summary.write(tmp_path)] == ["unfinished"]
 
 
+def test_a_run_too_short_for_a_jump_says_so(monkeypatch, tmp_path, capsys):
+    def interrupted(*_):
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "run", interrupted)
+    for epochs, start, told in ((6, 7, True), (7, 7, False)):
+        with pytest.raises(SystemExit):
+            run_train(
+                f"--epochs={epochs}", f"--pdt_start={start}", "--pdt_criteria=paper",
+                f"--run_dir={tmp_path / str(epochs)}",
+            )  # fmt: skip
+        line = f"paper: no jump in {epochs} epochs, the first may come at the end of {start}."
+        assert (line in capsys.readouterr().out.splitlines()) == told
+
+
 def test_pictures_stand_misses_divergence_and_several_seeds(tmp_path: pathlib.Path):
     names = {"fast": "paper", "slow": "bounded", "wild": "accept_all"}
     renamed = [
