@@ -69,19 +69,19 @@ class Core:
     def foreign_changes(self, state: PDTState) -> jax.Array:
         """Counts one more if the parameters are not the snapshot that was kept just before.
 
-        All that takes part is compared, in the first step of a period.
+        All that takes part is compared, leaf by leaf, in the first step of a period.
         """
+        number = len(self.layout)
+        ids = self.layout.ids(list(range(number)))
 
         def count(count):
-            sums = []
-            for new, held in zip(
-                self.layout.blocks(self.leaves), state.history.stored(self.layout), strict=True
-            ):
+            sums, stored = [], state.history.stored(self.layout)
+            for new, held, leaf in zip(self.layout.blocks(self.leaves), stored, ids, strict=True):
                 apart = jnp.abs(_basis.difference(new, held.newest))
                 rounding = 2 * float(jnp.finfo(new.dtype).eps) * jnp.abs(held.newest)
-                sums.append(_sums.of_block([apart, rounding.astype(apart.dtype)], 0))
-            apart, rounding = _sums.by_group(sums, [0] * len(sums), 1, self.axis_name)[0]
-            return jnp.where(apart > rounding, optax.safe_increment(count), count)
+                sums.append(_sums.of_block([apart, rounding.astype(apart.dtype)], leaf))
+            apart, rounding = _sums.by_group(sums, ids, number, self.axis_name).T
+            return jnp.where((apart > rounding).any(), optax.safe_increment(count), count)
 
         return run_if(state.pdt_count == 0, count, state.foreign_changes)
 

@@ -25,7 +25,7 @@ class Jump:
       history: snapshots kept, or a :class:`pdt_optax.Streaming`.
       start: the first jump may come at the end of this period, counted from 1; None if it
         depends on the length of a period.
-      interval: least number of periods without a jump between two.
+      interval: least number of periods without a prediction between two.
       damping: the first of the damping that its landings hand on.
       scope: leaves that share coefficients, if nothing else is asked for.
     """

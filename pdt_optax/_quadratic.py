@@ -31,12 +31,17 @@ class Model(NamedTuple):
     def step(self, damping: jax.Array) -> jax.Array:
         """The damped Newton step with the eigenvalues' absolute values.
 
-        Of a direction that changes nothing it is zero.
+        Of a direction that changes nothing it is zero, and of one with a slope and no curvature
+        an amplitude of one downhill.
         """
-        diagonal = jnp.abs(jnp.diagonal(self.curvature))
-        is_flat = ~(diagonal > jnp.finfo(diagonal).tiny)
+        diagonal, slope = jnp.abs(jnp.diagonal(self.curvature)), jnp.abs(self.gradient)
+        tiny = jnp.finfo(diagonal).tiny
+        added = jnp.where(diagonal > tiny, 0, slope)
+        diagonal += added
+        is_flat = ~(diagonal > tiny)
         scale = jnp.where(is_flat, 0, jax.lax.rsqrt(jnp.where(is_flat, 1, diagonal)))
-        values, vectors = jnp.linalg.eigh(self.curvature * scale[:, None] * scale[None])
+        curvature = self.curvature + jnp.diag(added)
+        values, vectors = jnp.linalg.eigh(curvature * scale[:, None] * scale[None])
         along = _matmul(scale * self.gradient, vectors) / (jnp.abs(values) + damping)
         return -scale * _matmul(vectors, along)
 
@@ -88,7 +93,7 @@ def _jacobian(push: Callable[[jax.Array], Any], start: jax.Array, chunk: int) ->
     chunk = min(chunk, size)
     directions = jnp.eye(size + -size % chunk, size, dtype=start.dtype)
     pushed = jax.lax.map(jax.vmap(push), directions.reshape(-1, chunk, size))
-    return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:])[:size], pushed)
+    return jax.tree.map(lambda rows: rows.reshape(len(directions), *rows.shape[2:])[:size], pushed)
 
 
 def real(residuals: Any, dtype: Any) -> list[jax.Array]:

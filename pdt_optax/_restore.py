@@ -9,8 +9,8 @@ from pdt_optax import _leaves
 from pdt_optax._state import PDTState
 
 _ARGUMENTS = {
-    ("history", "anchor"): "params",
-    ("history", "rows", "newest"): "params",
+    ("history", "anchor"): "params` or `exclude",
+    ("history", "rows", "newest"): "params` or `exclude",
     ("history", "scales"): "history_dtype",
     ("history", "rows", "ring_scales"): "history_dtype",
     ("history", "stream"): "history",
@@ -146,5 +146,7 @@ def _argument(
         increment = path[: len(root) + 3]
         both = all(any(key[: len(increment)] == increment for key in t) for t in (found, expected))
         return "history_dtype" if both else "history"
+    if inner[:2] == ("report", "operators") and (path in found) != (path in expected):
+        return "jump"
     known = (name for start, name in _ARGUMENTS.items() if inner[: len(start)] == start)
     return next(known, "state")

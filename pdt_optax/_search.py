@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pdt_optax._event import Event
+from pdt_optax._leaves import compute_dtype
 
 
 class Search(NamedTuple):
@@ -22,11 +23,12 @@ class Search(NamedTuple):
     @classmethod
     def start(cls, event: Event, count: int) -> "Search":
         """For so many candidates; one that is not scored gains nothing."""
+        dtype = compute_dtype(*event.moves)
         return cls(
             updates=event.proposed,
             accepted=jnp.zeros(len(event.layout), jnp.float32),
-            own=jnp.zeros([], jnp.float32),
-            gains=jnp.zeros(count, jnp.float32),
+            own=jnp.zeros([], dtype),
+            gains=jnp.zeros(count, dtype),
             candidate=jnp.full([], -1, jnp.int32),
             goes_on=jnp.zeros([], bool),
             calls=jnp.zeros([], jnp.int32),

@@ -59,7 +59,7 @@ class Solve(Jump):
       chunk: directions that are pushed forward at a time. Each takes the memory of an
         evaluation's activations and of the parameters.
       start: the first jump may come at the end of this period, counted from 1.
-      interval: least number of periods without a jump between two.
+      interval: least number of periods without a prediction between two.
 
     Raises:
       ValueError: for an argument out of range.
@@ -130,6 +130,12 @@ class Solve(Jump):
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """The residuals, or else the loss, of updates."""
         residual_fn = given.get("residual_fn")
+        known = set(_sums.axis_names(core.axis_name)) if residual_fn is not None else set()
+        if unrecorded := [axis for axis in _sums.unrecorded_axes() if axis not in known]:
+            raise ValueError(
+                "`Solve` must know what differs between devices, got no record of it along "
+                f"{unrecorded}: use jax.shard_map with check_vma=True, its default, and not pmap."
+            )
         if residual_fn is None:
             dtype = compute_dtype(*core.leaves)
             return {
@@ -181,12 +187,12 @@ class Solve(Jump):
         updates = [
             jnp.where(is_lower, new, own) for new, own in zip(landing, event.proposed, strict=True)
         ]
-        sizes = _sums.leaf_sizes(event.layout, event.weights, event.axis_name)
-        gain, rounding = model.gain(step), 10 * jnp.finfo(dtype).eps * jnp.abs(model.loss)
+        eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in event.params)
+        gain, rounding = model.gain(step), 10 * eps * jnp.abs(model.loss)
         ratio = jnp.where(gain > 0, (model.loss - found) / jnp.where(gain > 0, gain, 1), 0)
         return Landing(
             updates=updates,
-            accepted=jnp.where(is_lower, jnp.asarray(sizes, jnp.float32), 0),
+            accepted=event.jumped(updates),
             operators=None,
             error=jnp.abs(1 - ratio).astype(jnp.float32),
             candidate=jnp.where(is_lower, 0, jnp.where(jnp.isfinite(model.loss), -1, NO_LOSS)),

@@ -62,7 +62,8 @@ class Span:
         for directions, jump, group in zip(
             self._directions, self._jumps(amplitudes), event.ids, strict=True
         ):
-            sums.append(_sums.of_block([row * row for row in (jump, *directions)], group))
+            squares = [jnp.where(jnp.isfinite(row), row * row, 0) for row in (jump, *directions)]
+            sums.append(_sums.of_block(squares, group))
         squares = _sums.by_group(sums, event.ids, event.num_groups, event.axis_name).sum(axis=0)
         length, lengths = squares[0], squares[1:]
         most = radius**2 * lengths.sum() / jnp.maximum(jnp.count_nonzero(lengths), 1)

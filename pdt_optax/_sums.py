@@ -108,6 +108,12 @@ def _models(leaves: Sequence[jax.Array], axis_name: AxisName) -> frozenset[str]:
     return _varying(*leaves) - set(axis_names(axis_name))
 
 
+def unrecorded_axes() -> list[str]:
+    """Axes of an enclosing `shard_map` or `pmap` that keeps no record of what varies along them."""
+    names = jax.sharding.get_abstract_mesh().manual_axes
+    return sorted(name for name in names if name not in _varying(jax.lax.axis_index(name)))
+
+
 def axis_names(axis_name: AxisName) -> tuple[str, ...]:
     """A tuple of names."""
     if axis_name is None:

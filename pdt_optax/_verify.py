@@ -1,6 +1,6 @@
 """Verified horizons: a jump is made only if it lowers the loss."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -15,6 +15,7 @@ from pdt_optax._core import Core
 from pdt_optax._event import Event
 from pdt_optax._jump import Jump, check_function, check_passed, with_extras
 from pdt_optax._landing import NO_LOSS, Landing
+from pdt_optax._leaves import compute_dtype
 from pdt_optax._run_if import run_if
 from pdt_optax._search import Search
 from pdt_optax._streaming import Streaming
@@ -85,8 +86,8 @@ class Verify(Jump):
       <https://arxiv.org/abs/1803.02021>`_, ICLR 2018
     """
 
-    horizons: tuple[int, ...] = (2, 5, 20)
-    predictors: tuple[str | _predictors.Predictor, ...] = ("dmd", "linear")
+    horizons: Sequence[int] = (2, 5, 20)
+    predictors: Sequence[str | _predictors.Predictor] = ("dmd", "linear")
     criteria: str | _criteria.Criterion = _PATH_SIGN
     gain_share: float = 0.5
     history: int | Streaming = 5
@@ -127,13 +128,14 @@ class Verify(Jump):
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """The loss of updates."""
-        return {"value_fn": core.value_fn(with_extras(given["value_fn"], given), updates)}
+        value_fn = with_extras(given["value_fn"], given)
+        return {"value_fn": core.value_fn(value_fn, updates, compute_dtype(*core.leaves))}
 
     def _candidates(self) -> Candidates:
         criterion, rank = _criteria.resolve(self.criteria)
         return Candidates(
             predictors=tuple(self.kind.resolve(p, rank) for p in self.predictors),
-            horizons=self.horizons,
+            horizons=tuple(self.horizons),
             points=_PATH_POINTS,
             criterion=criterion,
             spectrum=self.kind.resolve("dmd", rank),
@@ -144,7 +146,7 @@ class Verify(Jump):
 
         Args:
           event: the event.
-          value_fn: from updates of the leaves to a float32 loss.
+          value_fn: from updates of the leaves to a loss.
         """
         candidates = self._candidates()
         paths, first, operators = candidates.fit(event.gram)
@@ -176,6 +178,6 @@ class Verify(Jump):
 
         search = jax.lax.fori_loop(0, last + 1, turn, Search.start(event, len(horizons)))
         error = event.relative_error(first, usable[:, 0])
-        candidate = jnp.where(jnp.isnan(search.own), NO_LOSS, search.candidate)
+        candidate = jnp.where(~jnp.isfinite(search.own), NO_LOSS, search.candidate)
         landed = search.updates, search.accepted
         return Landing(*landed, operators, error, candidate, search.calls - 1)

@@ -194,6 +194,18 @@ def test_checkpoint_of_other_arguments(checkpoint, argument):
         jax.eval_shape(make_step(tx), restore_as_saved(path))
 
 
+def test_a_state_of_another_jump_or_of_other_leaves():
+    params = {"w": jnp.ones(3), "b": jnp.ones(3)}
+    ways = {"solve": pdt_optax.Solve(history=5), "verify": pdt_optax.Verify()}
+    states = {name: pdt_optax.pdt(2, jump).init(params) for name, jump in ways.items()}
+    for name, other in (("solve", "verify"), ("verify", "solve")):
+        with pytest.raises(ValueError, match="`jump` must be as it was"):
+            pdt_optax.pdt(2, ways[name]).update(params, states[other], params, value_fn=jnp.sum)
+    part = pdt_optax.pdt(2, ways["solve"], exclude={"w": True, "b": False})
+    with pytest.raises(ValueError, match="`params` or `exclude` must be as it was"):
+        part.update(params, states["solve"], params, value_fn=jnp.sum)
+
+
 def test_metadata_of_a_checkpoint_that_fits(checkpoint):
     path, _ = checkpoint
     target = jax.eval_shape(lambda: initial(TX))

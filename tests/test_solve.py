@@ -322,6 +322,72 @@ def test_a_factor_of_the_loss_changes_nothing():
     np.testing.assert_array_equal(found, times_eight)
 
 
+def test_a_term_without_points_changes_nothing():
+    with jax.enable_x64():
+        both = [
+            train(make(), 6, residual_fn=fn)[0]
+            for fn in (residuals, lambda params: (residuals(params), jnp.zeros((0, 3))))
+        ]
+    np.testing.assert_array_equal(*both)
+
+
+def test_only_coordinates_that_jump_are_counted():
+    """Neither one that the optimizer holds fixed, nor one that is not finite."""
+    params = {"w": jnp.zeros(12), "fixed": jnp.ones(1000), "mask": jnp.full(4, -jnp.inf)}
+    labels = {"w": "moves", "fixed": "stays", "mask": "moves"}
+    own = optax.partition({"moves": optax.sgd(0.05), "stays": optax.set_to_zero()}, labels)
+    slopes = jnp.linspace(0.1, 1, 12)
+
+    def run(params):
+        tx = make(2, optimizer=own)
+        return run_steps(tx, params, 2, lambda params: slopes * (params["w"] - 1))
+
+    moved, metrics = run(params)
+    assert metrics.mask_ratio_per_leaf == {"w": 1, "fixed": 0, "mask": 0}
+    assert metrics.mask_ratio == pytest.approx(12 / 1016)
+    finite, _ = run({**params, "mask": jnp.zeros(4)})
+    np.testing.assert_array_equal(moved["w"], finite["w"])  # It is not longer than it may be.
+
+
+def test_a_slope_without_curvature_is_followed():
+    """The mean of absolute values has none."""
+    generator = np.random.default_rng(0)
+    inputs = jnp.asarray(generator.standard_normal((64, 12)), jnp.float32)
+    targets = inputs @ jnp.arange(12.0)
+
+    def value(params):
+        return jnp.mean(jnp.abs(inputs @ params["w"] - targets))
+
+    def run(tx):
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(value)(params), state, params, value_fn=value)
+            return (optax.apply_updates(params, updates), state), None
+
+        params = {"w": jnp.zeros(12)}
+        return jax.jit(lambda: jax.lax.scan(step, (params, tx.init(params)), length=100)[0])()
+
+    alone, _ = run(optax.with_extra_args_support(optax.sgd(0.01)))
+    params, state = run(make(5, pdt_optax.Solve(history=4)))
+    assert pdt_optax.metrics(state).jumps == 20
+    assert value(params) < 0.9 * value(alone)
+
+
+def run_steps(tx, params, steps, residual_fn):
+    def loss(params):
+        return jnp.sum(residual_fn(params) ** 2)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(jax.grad(loss)(params), state, params, residual_fn=residual_fn)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    for _ in range(steps):
+        params, state = step(params, state)
+    return params, pdt_optax.metrics(state)
+
+
 def test_steps_too_short_to_be_seen_lessen_the_damping():
     """Otherwise it would stay where nothing is ever accepted."""
     jump = pdt_optax.Solve(history=HISTORY, damping=1e6)
@@ -485,6 +551,24 @@ def test_under_shard_map_the_residuals_of_all_devices_count():
         params, state = jax.jit(step)(params, state, INPUTS)
     expected, _ = wide_alone()
     chex.assert_trees_all_close(jax.device_get(params), expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("gives_value", [False, True])
+def test_without_a_record_of_what_differs_it_is_an_error(gives_value):
+    """A sum over the devices that is left out would give each its own parameters."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    params, tx = wide_params(), make(2, pdt_optax.Solve(history=4))
+
+    def step(params, state, inputs):
+        value = {"value_fn": lambda params: jnp.sum(wide_residuals(params, inputs) ** 2)}
+        residual = {"residual_fn": lambda params: wide_residuals(params, inputs)}
+        extra = value if gives_value else residual
+        return tx.update(params, state, params, **extra)[0]
+
+    specs = {"in_specs": (P(), P(), P("x")), "out_specs": P()}
+    mapped = jax.shard_map(step, mesh=mesh, check_vma=False, **specs)
+    with pytest.raises(ValueError, match=r"got no record of it along \['x'\]"):
+        jax.jit(mapped)(params, tx.init(params), INPUTS)
 
 
 @pytest.mark.parametrize(

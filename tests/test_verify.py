@@ -90,7 +90,27 @@ def test_a_useless_value_fn_lets_no_jump_in(bad):
     params, states, _ = train(verified(), 60, **useless)
     expected, _ = train_plain(60)
     chex.assert_trees_all_equal(params, expected)
-    assert pdt_optax.metrics(states[-1]).jump_candidate == (-2 if np.isnan(bad) else -1)
+    assert pdt_optax.metrics(states[-1]).jump_candidate == (-1 if np.isfinite(bad) else -2)
+
+
+def test_a_gain_that_float32_cannot_hold_is_seen_in_float64():
+    slopes = jnp.linspace(0.1, 1, 12)
+    with jax.enable_x64():
+        found = []
+        for offset in (0.0, 1.0):
+
+            def value(params, offset=offset):
+                return offset + 1e-6 * jnp.sum((slopes * (params - 1)) ** 2)
+
+            tx = optax.chain(optax.sgd(1e4), verifying(2))
+            params = jnp.full(12, 0.9, "float64")
+            state = tx.init(params)
+            step = jax.jit(functools.partial(tx.update, value_fn=value))
+            for _ in range(30):
+                updates, state = step(jax.grad(value)(params), state, params)
+                params = optax.apply_updates(params, updates)
+            found.append(int(pdt_optax.metrics(state).jumps))
+    assert found[0] == found[1] > 5
 
 
 def test_a_horizon_that_overflows_leaves_the_nearer_ones_alone():
