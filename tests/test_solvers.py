@@ -181,6 +181,31 @@ HEADINGS = "Physics-informed networks", "Residuals of a loss of jinns"
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # jinns warns of its own lines.
+def test_residuals_behind_a_line_search():
+    names = recipes.run("Least squares", **given(link("solve"), "rosenbrock"))
+    residuals, start = FUNCTIONS["rosenbrock"]
+    args, params = jnp.array(1.0), {"w": start}
+    jumps = names["with_residuals"](
+        pdt_optax.pdt(2, pdt_optax.Solve(history=3)), lambda y: residuals(y, args)
+    )
+    tx = optax.chain(optax.lbfgs(), jumps)
+
+    def fn(y):
+        return half_squares(residuals)(y, args)
+
+    @jax.jit
+    def step(params, state):
+        value, grads = jax.value_and_grad(fn)(params)
+        updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=fn)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    for _ in range(60):
+        params, state = step(params, state)
+    assert fn(params) < 1e-6
+    assert pdt_optax.metrics(state).jumps > 0
+
+
 @pytest.mark.parametrize("jump", [*recipes.JUMPS, "solve, residuals"])
 def test_jinns_trains_as_a_loop_by_hand(jump):
     way, _, by_residuals = jump.partition(", ")
