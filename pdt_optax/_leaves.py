@@ -164,5 +164,8 @@ def groups(scope: Any, params: Any, floats: FloatLeaves | None = None) -> tuple[
                 f"`scope` must label every leaf of the parameters, got {tree!r}: {error}"
             ) from None
     labels = floats.select(labels)
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    try:
+        numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    except TypeError as error:
+        raise ValueError(f"`scope` must give labels such as str: {error}.") from None
     return [numbers[label] for label in labels], len(numbers)

@@ -219,6 +219,8 @@ def test_missing_params():
 def test_labels_that_do_not_fit():
     with pytest.raises(ValueError, match=r"`scope` must label every leaf .* got \{'b': 'x'\}"):
         pdt_optax.pdt(1, scope={"b": "x"}).init({"a": jnp.ones(2)})
+    with pytest.raises(ValueError, match="`scope` must give labels such as str: unhashable"):
+        pdt_optax.pdt(1, scope={"a": jnp.array(0)}).init({"a": jnp.ones(2)})
 
 
 @pytest.mark.parametrize(
