@@ -234,10 +234,10 @@ def test_other_groups_and_other_parameters():
     with pytest.raises(ValueError, match=r"`scope` must be as .*operators is float32"):
         pdt_optax.pdt(2).update(params, tx.init(params), params)
     half = params | {"w": params["w"].astype("bfloat16")}
-    with pytest.raises(ValueError, match=r"`params` must be as .*anchor/w is float32"):
+    with pytest.raises(ValueError, match=r"`params` or `exclude` must be as .*anchor/w is float32"):
         tx.update(params, tx.init(params), half)
     half = params | {"b": params["b"].astype("float16")}
-    with pytest.raises(ValueError, match=r"`params` must be as .*newest is float32"):
+    with pytest.raises(ValueError, match=r"`params` or `exclude` must be as .*newest is float32"):
         tx.update(params, tx.init(params), half)
 
 

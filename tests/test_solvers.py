@@ -179,8 +179,6 @@ PREDICTIONS = {"extrapolate": 9, "verify": 18, "solve": 20}
 HEADINGS = "Physics-informed networks", "Residuals of a loss of jinns"
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # jinns warns of its own lines.
 def test_residuals_behind_a_line_search():
     names = recipes.run("Least squares", **given(link("solve"), "rosenbrock"))
     residuals, start = FUNCTIONS["rosenbrock"]
@@ -206,6 +204,8 @@ def test_residuals_behind_a_line_search():
     assert pdt_optax.metrics(state).jumps > 0
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # jinns warns of its own lines.
 @pytest.mark.parametrize("jump", [*recipes.JUMPS, "solve, residuals"])
 def test_jinns_trains_as_a_loop_by_hand(jump):
     way, _, by_residuals = jump.partition(", ")
