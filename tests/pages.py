@@ -15,7 +15,7 @@ from experiments.language import report as language_report
 from experiments.post_training import report as post_training_report
 from experiments.reports import tables, time_to_target
 from experiments.runs import records
-from experiments.science import runs, summary
+from experiments.science import crossing, runs, summary
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -48,6 +48,7 @@ _POST_TRAINING = {
 }
 _SCIENCE = {
     "science": lambda recorded: summary.report(recorded, heading="###").strip(),
+    "science_scaling": crossing.table,
 }
 
 

@@ -5,7 +5,7 @@ import math
 import statistics
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 import numpy as np
 
 from experiments.reports.tables import grid
@@ -54,8 +54,9 @@ def draw(recorded: Sequence[Run]) -> Figure:
             axes.plot(missed, np.full(len(missed), top), "x", color=color)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="weights", ylabel="seconds to Adam's best loss (cross: never)")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
