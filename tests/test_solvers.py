@@ -210,7 +210,8 @@ def test_residuals_behind_a_line_search():
 def test_jinns_trains_as_a_loop_by_hand(jump):
     way, _, by_residuals = jump.partition(", ")
     params, loss, data = poisson()
-    tx = optax.chain(optax.adam(0.01), pdt_optax.pdt(10, recipes.JUMPS[way]))
+    jump = pdt_optax.Solve() if by_residuals else recipes.JUMPS[way]
+    tx = optax.chain(optax.adam(0.01), pdt_optax.pdt(10, jump))
     problem = {"n_iter": 200, "init_params": params, "loss": loss, "data": data, "verbose": False}
     names = {"jinns": jinns, "jax": jax, "jnp": jnp, "tx": tx, "problem": problem}
     code = recipes.BLOCKS[HEADINGS[0]]

@@ -149,4 +149,4 @@ def test_forward_mode(name):
     _, found, jumps = jax.jit(lambda at: jax.jvp(end, (at,), (1.0,), has_aux=True))(0.0)
     shifted = [jax.jit(end)(shift)[0] for shift in (-2e-3, 2e-3)]
     assert jumps > 0
-    assert found == pytest.approx((shifted[1] - shifted[0]) / 4e-3, rel=0.02)
+    assert found == pytest.approx(float(shifted[1] - shifted[0]) / 4e-3, rel=0.02)
