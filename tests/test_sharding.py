@@ -348,6 +348,6 @@ def test_eight_bits_on_a_mesh_of_typed_shardings(spec, transform):
     assert state[-1].history.scales[0]["w"].sharding.spec == spec
     apart = jnp.abs(jax.device_get(found["w"]) - expected["w"])
     if transform == "streaming":  # Directions are rounded anew; a few coordinates leave the mask.
-        assert jnp.quantile(apart, 0.99) < 1e-3
+        assert jnp.quantile(apart, 0.99) < 5e-3
     else:
         assert apart.max() < 1e-5
