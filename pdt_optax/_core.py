@@ -71,16 +71,14 @@ class Core:
 
         All that takes part is compared, leaf by leaf, in the first step of a period.
         """
-        number = len(self.layout)
-        ids = self.layout.ids(list(range(number)))
 
         def count(count):
-            sums, stored = [], state.history.stored(self.layout)
-            for new, held, leaf in zip(self.layout.blocks(self.leaves), stored, ids, strict=True):
+            blocks, stored = [], state.history.stored(self.layout)
+            for new, held in zip(self.layout.blocks(self.leaves), stored, strict=True):
                 apart = jnp.abs(_basis.difference(new, held.newest))
                 rounding = 2 * float(jnp.finfo(new.dtype).eps) * jnp.abs(held.newest)
-                sums.append(_sums.of_block([apart, rounding.astype(apart.dtype)], leaf))
-            apart, rounding = _sums.by_group(sums, ids, number, self.axis_name).T
+                blocks.append([apart, rounding.astype(apart.dtype)])
+            apart, rounding = _sums.by_leaf(self.layout, blocks, self.axis_name).T
             return jnp.where((apart > rounding).any(), optax.safe_increment(count), count)
 
         return run_if(state.pdt_count == 0, count, state.foreign_changes)
@@ -121,16 +119,14 @@ class Core:
             axis_name=self.axis_name,
         )
 
-    def value_fn(
-        self, value_fn: Callable[[Any], Any], updates: Any, dtype: Any = jnp.float32
-    ) -> Callable[..., jax.Array]:
-        """From updates of the leaves to the loss after them.
+    def value_fn(self, value_fn: Callable[[Any], Any], updates: Any) -> Callable[..., jax.Array]:
+        """From updates of the leaves to the loss after them, in compute precision.
 
         Args:
           value_fn: the user's, of parameters.
           updates: the optimizer's, a tree like the parameters: of what takes no part.
-          dtype: of the loss.
         """
+        dtype = _leaves.compute_dtype(*self.leaves)
 
         def value(leaves: list[jax.Array]) -> jax.Array:
             params = self.params_after(leaves, updates)

@@ -127,21 +127,16 @@ class Event:
             jnp.where(masks[block] > 0, self._jump(block, paths[:, -1:])[1], self.updates[block])
             for block in blocks
         ]
-        leaves = list(range(len(self.layout)))
-        ids = self.layout.ids(leaves)
-        sums = [_sums.of_block([mask], leaf) for mask, leaf in zip(masks, ids, strict=True)]
-        accepted = _sums.by_group(sums, ids, len(leaves), self.axis_name)
+        accepted = _sums.by_leaf(self.layout, [[mask] for mask in masks], self.axis_name)
         return self.layout.leaves(merged, self.proposed), accepted[:, 0]
 
     def jumped(self, updates: list[jax.Array]) -> jax.Array:
         """How many coordinates of each leaf do not take the optimizer's own update, ``(L,)``."""
-        leaves = list(range(len(self.layout)))
-        ids = self.layout.ids(leaves)
-        sums = [
-            _sums.of_block([(new != own) & jnp.isfinite(new)], leaf)
-            for new, own, leaf in zip(self.layout.blocks(updates), self.updates, ids, strict=True)
+        differs = [
+            [(new != own) & jnp.isfinite(new)]
+            for new, own in zip(self.layout.blocks(updates), self.updates, strict=True)
         ]
-        return _sums.by_group(sums, ids, len(leaves), self.axis_name)[:, 0]
+        return _sums.by_leaf(self.layout, differs, self.axis_name)[:, 0]
 
     def _mask(self, block, paths, usable, horizon, criterion) -> jax.Array:
         """A coordinate that the optimizer leaves in place, or that would not be finite, stays."""

@@ -137,10 +137,7 @@ class Solve(Jump):
                 f"{unrecorded}: use jax.shard_map with check_vma=True, its default, and not pmap."
             )
         if residual_fn is None:
-            dtype = compute_dtype(*core.leaves)
-            return {
-                "value_fn": core.value_fn(with_extras(given["value_fn"], given), updates, dtype)
-            }
+            return {"value_fn": core.value_fn(with_extras(given["value_fn"], given), updates)}
         residual_fn = with_extras(residual_fn, given)
         return {"residual_fn": lambda leaves: residual_fn(core.params_after(leaves, updates))}
 

@@ -66,12 +66,8 @@ class Span:
             sums.append(_sums.of_block(squares, group))
         squares = _sums.by_group(sums, event.ids, event.num_groups, event.axis_name).sum(axis=0)
         length, lengths = squares[0], squares[1:]
-        most = (
-            radius**2
-            * lengths.sum()
-            / jnp.maximum(jnp.count_nonzero(lengths), 1).astype(lengths.dtype)
-        )
-        most = jnp.minimum(most, _MOST_MOVES**2 * lengths[-1])
+        number = jnp.maximum((lengths != 0).sum(dtype=lengths.dtype), 1)
+        most = jnp.minimum(radius**2 * lengths.sum() / number, _MOST_MOVES**2 * lengths[-1])
         is_long = length > most
         return amplitudes * jnp.where(is_long, jnp.sqrt(most / jnp.where(is_long, length, 1)), 1)
 

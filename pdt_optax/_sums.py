@@ -58,6 +58,25 @@ def by_group(
     return jax.lax.psum(total, names) if names else total
 
 
+def by_leaf(
+    layout: Layout, blocks: Sequence[Sequence[jax.Array]], axis_name: AxisName
+) -> jax.Array:
+    """Sums over the coordinates of each leaf; booleans are counted.
+
+    Args:
+      layout: how the leaves lie in blocks.
+      blocks: of each block what is summed, arrays like the block.
+      axis_name: axes of an enclosing :func:`jax.shard_map` that divide the blocks.
+
+    Returns:
+      The sums, shape ``(leaves, arrays)``.
+    """
+    leaves = list(range(len(layout)))
+    ids = layout.ids(leaves)
+    sums = [of_block(arrays, leaf) for arrays, leaf in zip(blocks, ids, strict=True)]
+    return by_group(sums, ids, len(leaves), axis_name)
+
+
 def _sum(array: jax.Array, axis: int | None = None) -> jax.Array:
     return jnp.sum(array, axis=axis, dtype=jnp.float32 if array.dtype == bool else None)
 

@@ -15,7 +15,6 @@ from pdt_optax._core import Core
 from pdt_optax._event import Event
 from pdt_optax._jump import Jump, check_function, check_passed, with_extras
 from pdt_optax._landing import NO_LOSS, Landing
-from pdt_optax._leaves import compute_dtype
 from pdt_optax._run_if import run_if
 from pdt_optax._search import Search
 from pdt_optax._streaming import Streaming
@@ -128,8 +127,7 @@ class Verify(Jump):
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """The loss of updates."""
-        value_fn = with_extras(given["value_fn"], given)
-        return {"value_fn": core.value_fn(value_fn, updates, compute_dtype(*core.leaves))}
+        return {"value_fn": core.value_fn(with_extras(given["value_fn"], given), updates)}
 
     def _candidates(self) -> Candidates:
         criterion, rank = _criteria.resolve(self.criteria)

@@ -338,9 +338,22 @@ def test_only_coordinates_that_jump_are_counted():
     own = optax.partition({"moves": optax.sgd(0.05), "stays": optax.set_to_zero()}, labels)
     slopes = jnp.linspace(0.1, 1, 12)
 
+    tx = make(2, optimizer=own)
+
+    def residual_fn(params):
+        return slopes * (params["w"] - 1)
+
+    def loss(params):
+        return jnp.sum(residual_fn(params) ** 2)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = tx.update(jax.grad(loss)(params), state, params, residual_fn=residual_fn)
+        return optax.apply_updates(params, updates), state
+
     def run(params):
-        tx = make(2, optimizer=own)
-        return run_steps(tx, params, 2, lambda params: slopes * (params["w"] - 1))
+        params, state = step(*step(params, tx.init(params)))
+        return params, pdt_optax.metrics(state)
 
     moved, metrics = run(params)
     assert metrics.mask_ratio_per_leaf == {"w": 1, "fixed": 0, "mask": 0}
@@ -371,21 +384,6 @@ def test_a_slope_without_curvature_is_followed():
     params, state = run(make(5, pdt_optax.Solve(history=4)))
     assert pdt_optax.metrics(state).jumps == 20
     assert value(params) < 0.9 * value(alone)
-
-
-def run_steps(tx, params, steps, residual_fn):
-    def loss(params):
-        return jnp.sum(residual_fn(params) ** 2)
-
-    @jax.jit
-    def step(params, state):
-        updates, state = tx.update(jax.grad(loss)(params), state, params, residual_fn=residual_fn)
-        return optax.apply_updates(params, updates), state
-
-    state = tx.init(params)
-    for _ in range(steps):
-        params, state = step(params, state)
-    return params, pdt_optax.metrics(state)
 
 
 def test_steps_too_short_to_be_seen_lessen_the_damping():

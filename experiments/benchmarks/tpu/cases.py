@@ -52,9 +52,9 @@ _STEP = ("model", "slice", "images per device", "AdamW")
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns two tables in Markdown: memory and compile time, and collectives."""
-    bases = {_step(row): row for row in rows if row["link"] == NONE}
+    bases = {_step(row): row for row in rows if row["link"] == NONE and "error" not in row}
     memory = ("compile s", "arguments GiB", "temporaries GiB", "peak GiB", "of memory %")
-    pairs = [(row, bases.get(_step(row))) for row in _sorted(rows)]
+    pairs = [(row, bases.get(_step(row)) if row["link"] != NONE else None) for row in _sorted(rows)]
     needs = [[*_start(row), *needs_cells(row, base)] for row, base in pairs]
     sent = [[*_start(row), *_sent_cells(row, base)] for row, base in pairs if "error" not in row]
     return "\n\n".join(
@@ -96,14 +96,14 @@ def needs_cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
     cells = [f"{row['compile_seconds']:.0f}"]
     cells += [f"{row[name] / GIB:.2f}" for name in ("arguments", "temporaries", "peak")]
     cells += [f"{100 * row['peak'] / GIB / memory:.0f}"]
-    if base is None or base is row or "error" in base:
+    if base is None:
         return [*cells, ""]
     return [*cells, f"{(row['peak'] - base['peak']) / GIB:+.2f}"]
 
 
 def _sent_cells(row: dict[str, Any], base: dict[str, Any] | None) -> list[str]:
     sent = {kind: (each["count"], each["size"]) for kind, each in row["collectives"].items()}
-    if base is None or base is row or "error" in base:
+    if base is None:
         return [_traffic(sent), ""]
     more = {}
     for kind in {**sent, **base["collectives"]}:
