@@ -113,10 +113,12 @@ class Metrics(NamedTuple):
 
     def _why(self) -> str:
         """Why the last prediction was refused."""
-        if self.jump_candidate >= 0:
-            return "no coordinate agreed with the optimizer"
         if self.jump_candidate == NO_LOSS:
             return "the loss is not finite where the optimizer arrived"
+        if self.eigenvalues is not None and np.isinf(self.prediction_error):
+            return "a weight is not finite (`exclude` its leaf), or the optimizer did not move"
+        if self.jump_candidate >= 0:
+            return "no coordinate agreed with the optimizer"
         by_error = self.jump_horizon is not None
         return "its error was too large" if by_error else "no landing lowered the loss"
 

@@ -1,10 +1,13 @@
 """Rank promotion is an error everywhere; eight CPU devices for the tests of sharding.
 
 Most programs here run for less time than they compile, so they are compiled quickly. Tests of
-numbers and of memory see what users get.
+numbers and of memory see what users get, by `suites.AS_FOR_USERS`.
 """
 
 import os
+
+# Read when the first program is compiled, here and in programs that the tests start.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import pytest

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from suites import AS_FOR_USERS
 from transforms import ACCEPT_ALL, extrapolating, verifying, way_back
 
 import pdt_optax
@@ -104,7 +105,7 @@ def make_run(options):
 
         return jax.lax.scan(step, (tree(start), tx.init(tree(start))), moves)[1]
 
-    return jax.jit(jax.vmap(run))
+    return jax.jit(jax.vmap(run), compiler_options=AS_FOR_USERS)
 
 
 def bits(array):
@@ -190,7 +191,7 @@ def test_hostile_gram_matrices(dtype, history):
             return {name: predictor(gram, 50) for name, predictor in predictors.items()}
 
         predictors = PREDICTORS if LONG else {"full": PREDICTORS["full"]}
-        fit, counted = jax.jit(jax.vmap(fit)), 0
+        fit, counted = jax.jit(jax.vmap(fit), compiler_options=AS_FOR_USERS), 0
         for seed in range(2 if LONG else 1):
             rng = np.random.default_rng([seed, history])
             with np.errstate(all="ignore"):

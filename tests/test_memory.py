@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from suites import AS_FOR_USERS
 from transforms import extrapolating
 
 SHAPE = (512, 256)
@@ -28,7 +29,7 @@ def compiled(params, **options):
         return optax.apply_updates(params, updates), state
 
     state = jax.eval_shape(tx.init, params)
-    return jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile()
+    return jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile(AS_FOR_USERS)
 
 
 @pytest.mark.parametrize(("history_dtype", "most"), [(None, 2), ("int8", 6)])

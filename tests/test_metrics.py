@@ -102,6 +102,17 @@ def test_text():
     assert "refused, no coordinate agreed" in found
 
 
+@pytest.mark.parametrize("jump", [pdt_optax.Extrapolate(start=4), pdt_optax.Verify(start=4)])
+def test_text_of_a_weight_that_is_never_finite(jump):
+    tx = pdt_optax.pdt(1, jump)
+    params = jnp.array([1.0, -jnp.inf])
+    state = tx.init(params)
+    for _ in range(5):
+        updates, state = tx.update(jnp.full(2, 0.1), state, params, value_fn=lambda p: p[0])
+        params = optax.apply_updates(params, updates)
+    assert "refused, a weight is not finite (`exclude` its leaf)" in str(pdt_optax.metrics(state))
+
+
 def test_text_of_several_runs_is_the_whole_tuple():
     states = jax.vmap(extrapolating(1).init)(jnp.ones((2, 3)))
     assert str(pdt_optax.metrics(states)).startswith("Metrics(snapshots=")

@@ -1,9 +1,12 @@
 """Sums over leaves of all shapes, against NumPy in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from suites import AS_FOR_USERS
 
 from pdt_optax import _basis, _sums
 from pdt_optax._layout import LARGEST_SMALL, Layout
@@ -25,7 +28,7 @@ def test_gram_of_a_leaf(shape: tuple[int, ...]):
     for joins in (False, True):
         layout = Layout(vectors[0], joins=joins)
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=AS_FOR_USERS)
         def gram(vectors, layout=layout):
             return _basis.gram(columns_of(layout, vectors), layout.ids([0]), 1)
 
@@ -57,7 +60,7 @@ def test_gram_of_groups_of_small_and_large_leaves(division):
     layout, count = Layout(vectors[0]), len(set(groups))
     assert layout.large == sorted([3, *LARGE])
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=AS_FOR_USERS)
     def gram(vectors):
         return _basis.gram(columns_of(layout, vectors), layout.ids(groups), count)
 
@@ -84,7 +87,7 @@ def test_counts_are_exact(joins):
     assert layout.large == (LARGE if joins else list(range(len(SHAPES))))
     ids = layout.ids(range(len(leaves)))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=AS_FOR_USERS)
     def count(leaves):
         blocks = layout.blocks(leaves)
         sums = [_sums.of_block([block > 0], of) for block, of in zip(blocks, ids, strict=True)]

@@ -96,6 +96,25 @@ def winners(recorded: Sequence[Run]) -> str:
     )
 
 
+def shorter(recorded: Sequence[Run]) -> str:
+    """Least losses of short runs, in units of Adam's least loss in the long ones of the same seed.
+
+    Args:
+      recorded: Adam's long runs, and short ones, whose schedules are as short.
+    """
+    longest: dict[str, float] = {}
+    for run in recorded:
+        seconds = run.setting.seconds
+        longest[run.setting.problem] = max(seconds, longest.get(run.setting.problem, seconds))
+    long = [run for run in recorded if run.setting.seconds == longest[run.setting.problem]]
+    short = [run for run in recorded if run.setting.seconds < longest[run.setting.problem]]
+    bases = {(run.setting.problem, run.setting.seed): run.best_loss for run in long}
+    return table(
+        short,
+        cells(short, lambda run: run.best_loss / bases[run.setting.problem, run.setting.seed]),
+    )
+
+
 def report(recorded: Sequence[Run], heading: str = "##") -> str:
     """The whole page, without pictures; each table under a heading."""
     seeds = {run.setting.seed for run in recorded}
