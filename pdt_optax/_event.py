@@ -234,5 +234,5 @@ def fit(
 
 def _order(shift: jax.Array, places: int, count: int) -> jax.Array:
     """``0 .. count - 1``, the first `places` of it turned like the ring."""
-    index = jnp.arange(count)
+    index = jnp.arange(count, dtype=shift.dtype)
     return jnp.where(index < places, (index + shift) % places, index)

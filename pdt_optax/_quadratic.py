@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from pdt_optax import _sums
 from pdt_optax._event import Event
-from pdt_optax._leaves import is_float
+from pdt_optax._leaves import compute_dtype, is_float
 
 _matmul = functools.partial(jnp.matmul, precision="highest")
 
@@ -110,4 +110,5 @@ def real(residuals: Any, dtype: Any) -> list[jax.Array]:
             "`residual_fn` must return a pytree of real floating-point arrays, got "
             f"{' and '.join(kinds) or 'no numbers'}."
         )
-    return [leaf.astype(jnp.promote_types(leaf.dtype, dtype)) for leaf in leaves]
+    dtype = dtype if dtype == jnp.float64 else compute_dtype(*leaves)
+    return [leaf.astype(dtype) for leaf in leaves]

@@ -43,7 +43,7 @@ class Scheduler:
         extra: dict[str, Any],
         value: Any,
     ) -> tuple[list[jax.Array], PDTState]:
-        """One step: perhaps a way back, then that of the clock within the limits of now.
+        """One step: perhaps a way back, then that of the clock within the current limits.
 
         Args:
           core: of the parameters.
@@ -110,7 +110,7 @@ def leaves_a_way_back(landing: jax.Array, arrived: jax.Array, own: jax.Array) ->
     Only if the place it jumps to is not so far that its digits are lost there: if the loss is
     below a hundredth of the optimizer's move, or if it lands within four times its own size.
     """
-    rounding = jnp.finfo(landing.dtype).eps * jnp.abs(landing).astype(own.dtype)
+    rounding = float(jnp.finfo(landing.dtype).eps) * jnp.abs(landing).astype(own.dtype)
     return (rounding <= 0.01 * jnp.abs(own)) | (jnp.abs(landing) <= 4 * jnp.abs(arrived))
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pdt_optax._layout import Ids, Layout
+from pdt_optax._leaves import compute_dtype
 
 AxisName = str | tuple[str, ...] | None
 
@@ -43,7 +44,7 @@ def by_group(
     """
     whole = _whole_axes(sums, axis_names(axis_name))
     names = tuple(name for name in axis_names(axis_name) if name not in whole)
-    dtype = jnp.result_type(*sums)
+    dtype = compute_dtype(*sums)
     zero = jnp.zeros(sums[0].shape[-1], dtype)
     of_groups, of_rows = [zero] * num_groups, None
     for part, group in zip(sums, ids, strict=True):

@@ -1,4 +1,4 @@
-"""Refreshed running statistics are those of the parameters of now."""
+"""Refreshed running statistics are those of the current parameters."""
 
 from flax import nnx
 import jax

@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+import chex
 import jax
 from jax.experimental import checkify
 import jax.numpy as jnp
@@ -96,6 +97,36 @@ def test_strict_mode(mode, name):
                 error.throw()
             params, state = found
     assert pdt_optax.metrics(state).predictions >= 2
+
+
+@pytest.mark.parametrize("history_dtype", [None, "int8"])
+@pytest.mark.parametrize("name", JUMPS)
+def test_parameters_of_several_dtypes_without_implicit_promotion(name, history_dtype):
+    """Two of them large, two of them small; and the default int is that of 64 bits."""
+    shapes = {"half": (5000,), "single": (5000,), "double": (7,), "narrow": (3,)}
+    dtypes = jnp.bfloat16, jnp.float32, jnp.float64, jnp.float32
+
+    def squares(params):
+        return [leaf.astype(jnp.float64) ** 2 for leaf in jax.tree.leaves(params)]
+
+    extra: Any = {"value_fn": lambda params: sum(map(jnp.sum, squares(params)))}
+    if name == "solve residuals":
+        extra = {"residual_fn": lambda params: params}
+    tx = pdt_optax.pdt(1, JUMPS[name], history_dtype=history_dtype)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        params = {
+            leaf: jax.ShapeDtypeStruct(shape, dtype)
+            for (leaf, shape), dtype in zip(shapes.items(), dtypes, strict=True)
+        }
+        state = jax.eval_shape(tx.init, params)
+        value = jax.ShapeDtypeStruct((), jnp.float64)
+        after = jax.eval_shape(
+            lambda updates, state, params, value: tx.update(
+                updates, state, params, value=value, **extra
+            ),
+            params, state, params, value,
+        )  # fmt: skip
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, (params, state))
 
 
 @pytest.mark.slow
