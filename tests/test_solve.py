@@ -319,7 +319,7 @@ def test_a_factor_of_the_loss_changes_nothing():
     times_eight, _ = train(
         make(), 12, residual_fn=lambda params: jax.tree.map(lambda r: 8 * r, residuals(params))
     )
-    np.testing.assert_allclose(found, times_eight, rtol=1e-4)
+    np.testing.assert_allclose(found, times_eight, rtol=1e-3)
 
 
 def test_a_term_without_points_changes_nothing():
