@@ -25,8 +25,8 @@ demo-paper: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2
 RIVALS := adam,solve,lbfgs,adam_lbfgs,muon,muon_solve,verify,lm
 OTHERS := poisson,reaction,wave,burgers,allen_cahn,image,regression_tables,regression_synthetic,neural_ode,circuit
 
-science: $(VENV)/science  ## Eleven tasks and their rivals at equal seconds, about two hours
-	$(BIN)/python -m experiments.science.study --seconds=30 --run_dir=runs/science --methods=$(RIVALS) --tasks=convection_20
+science: $(VENV)/science  ## Twelve tasks and their rivals at equal seconds, about two hours
+	$(BIN)/python -m experiments.science.study --seconds=30 --run_dir=runs/science --methods=$(RIVALS) --tasks=convection_20,convection_40
 	$(BIN)/python -m experiments.science.study --seconds=12 --run_dir=runs/science --methods=$(RIVALS) --tasks=$(OTHERS)
 	$(BIN)/python -m experiments.science.report --run_dir=runs/science
 
