@@ -6,11 +6,12 @@ numbers and of memory see what users get, by `suites.AS_FOR_USERS`.
 
 import os
 
-# Read when the first program is compiled, here and in programs that the tests start.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-
 import jax
 import pytest
+import suites
+
+# Read when the first program is compiled, here and in programs that the tests start.
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *suites.XLA_FLAGS])
 
 if not hasattr(jax, "enable_x64"):  # Before jax 0.8.
     jax.enable_x64, jax.set_mesh = jax.experimental.enable_x64, jax.sharding.use_mesh
@@ -19,7 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 
 QUICKLY = "jax_disable_most_optimizations"
-AS_FOR_USERS = {"test_bench", "test_fuzz", "test_memory", "test_sums"}
+OPTIMIZED = {"test_bench", "test_fuzz", "test_memory", "test_sums"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +38,6 @@ def _fresh_caches(request: pytest.FixtureRequest):
 
     Those of a module are compiled all in the same way.
     """
-    jax.config.update(QUICKLY, request.module.__name__ not in AS_FOR_USERS)
+    jax.config.update(QUICKLY, request.module.__name__ not in OPTIMIZED)
     yield
     jax.clear_caches()
