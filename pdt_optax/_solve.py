@@ -94,7 +94,7 @@ class Solve(Jump):
       non-convex optimization <https://arxiv.org/abs/1406.2572>`_, NeurIPS 2014
     """
 
-    history: int = 16
+    history: int = 8
     damping: float = 1e-3
     radius: float = 1.0
     chunk: int = 16

@@ -230,4 +230,4 @@ def test_jinns_trains_as_a_loop_by_hand(jump):
     np.testing.assert_allclose(losses[steps], by_hand(found), rtol=1e-2)
     if by_residuals:
         alone, _ = recipes.by_hand(optax.adam(0.01), by_hand, leaves, 200, is_blind=True)
-        assert losses[-1] < by_hand(alone) / 2
+        assert losses[-1] < 0.8 * by_hand(alone)
