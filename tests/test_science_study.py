@@ -182,18 +182,14 @@ def test_numbers_of_a_table():
     assert "* Adam: poisson.\n* Adam with Verify: nowhere." in summary.winners(recorded)
 
 
-def test_short_runs_are_held_to_adams_long_ones():
+def test_variants_are_held_to_the_default():
     recorded = [
-        run_of("adam", [4.0, 2.0, 1.0, 1.0]),
-        run_of("adam", [4.0, 2.0, 0.5, 0.5], seed=1),
-        run_of("adam", [4.0, 2.0]),
-        run_of("adam", [4.0, 2.0], seed=1),
-        run_of("solve", [4.0, 0.5]),
-        run_of("solve", [4.0, 1.0], seed=1),
+        run_of("solve", [4.0, 1.0]),
+        run_of("solve", [4.0, 4.0], seed=1),
+        run_of("solve_reset", [4.0, 0.1]),
+        run_of("solve_reset", [11.0, 10.0], seed=1),
     ]
-    assert summary.shorter(recorded).splitlines()[2:] == [
-        "| poisson | 3 (2 to 4) | **1.2** (0.5 to 2) |"
-    ]
+    assert summary.variants(recorded).splitlines()[2:] == ["| Solve, momentum reset | 0.5 |"]
 
 
 def test_seconds_by_number_of_weights():

@@ -11,6 +11,7 @@ from experiments.science.runs import Run
 Cells = Mapping[tuple[str, str], Sequence[float]]
 """From problem and method to a number for each seed."""
 BASE = "adam"
+SOLVE = "solve"
 
 
 def problems(recorded: Iterable[Run]) -> list[str]:
@@ -96,23 +97,17 @@ def winners(recorded: Sequence[Run]) -> str:
     )
 
 
-def shorter(recorded: Sequence[Run]) -> str:
-    """Least losses of short runs, in units of Adam's least loss in the long ones of the same seed.
-
-    Args:
-      recorded: Adam's long runs, and short ones, whose schedules are as short.
-    """
-    longest: dict[str, float] = {}
-    for run in recorded:
-        seconds = run.setting.seconds
-        longest[run.setting.problem] = max(seconds, longest.get(run.setting.problem, seconds))
-    long = [run for run in recorded if run.setting.seconds == longest[run.setting.problem]]
-    short = [run for run in recorded if run.setting.seconds < longest[run.setting.problem]]
-    bases = {(run.setting.problem, run.setting.seed): run.best_loss for run in long}
-    return table(
-        short,
-        cells(short, lambda run: run.best_loss / bases[run.setting.problem, run.setting.seed]),
-    )
+def variants(recorded: Sequence[Run]) -> str:
+    """Geometric means of the least losses over the seeds, in units of those of `Solve()`."""
+    losses = cells(recorded, lambda run: run.best_loss)
+    means = {key: statistics.geometric_mean(values) for key, values in losses.items()}
+    names = problems(recorded)
+    rows = [
+        [rivals.ALL[method].label, *(f"{means[n, method] / means[n, SOLVE]:.2g}" for n in names)]
+        for method in methods(recorded)
+        if method != SOLVE
+    ]
+    return grid(["Adam with", *names], rows, labels=1)
 
 
 def report(recorded: Sequence[Run], heading: str = "##") -> str:
