@@ -49,6 +49,7 @@ _POST_TRAINING = {
 _SCIENCE = {
     "science": lambda recorded: summary.report(recorded, heading="###").strip(),
     "science_scaling": crossing.table,
+    "science_variants": summary.variants,
 }
 
 

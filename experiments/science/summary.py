@@ -102,8 +102,13 @@ def variants(recorded: Sequence[Run]) -> str:
     losses = cells(recorded, lambda run: run.best_loss)
     means = {key: statistics.geometric_mean(values) for key, values in losses.items()}
     names = problems(recorded)
+
+    def cell(problem: str, method: str) -> str:
+        ran = (problem, method) in means
+        return f"{means[problem, method] / means[problem, SOLVE]:.2g}" if ran else ""
+
     rows = [
-        [rivals.ALL[method].label, *(f"{means[n, method] / means[n, SOLVE]:.2g}" for n in names)]
+        [rivals.ALL[method].label, *(cell(name, method) for name in names)]
         for method in methods(recorded)
         if method != SOLVE
     ]
