@@ -122,10 +122,13 @@ def test_linear_mnist_in_half_the_steps():
     assert 2 * steps_to(ire, 0.05) <= steps_to(base, 0.05)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "tx_of",
-    [enhanced(at_random), enhanced(sharpest), enhanced(num_chunks=1)],
+    [
+        pytest.param(enhanced(at_random), marks=pytest.mark.slow),
+        enhanced(sharpest),
+        pytest.param(enhanced(num_chunks=1), marks=pytest.mark.slow),
+    ],
     ids=["random", "sharp", "one_probe"],
 )
 def test_linear_mnist_diverges_with_other_masks(tx_of):

@@ -155,7 +155,6 @@ def test_steps_are_whole_stretches():
         study.Settings(steps=42)
 
 
-@pytest.mark.slow
 def test_a_study_runs_and_goes_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(grpo, "PROMPTS", 4)
     monkeypatch.setattr(training, "problems", lambda: sums.Problems(*(p[:64] for p in PROBLEMS)))

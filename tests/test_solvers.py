@@ -210,7 +210,7 @@ def test_residuals_behind_a_line_search():
 def test_jinns_trains_as_a_loop_by_hand(jump):
     way, _, by_residuals = jump.partition(", ")
     params, loss, data = poisson()
-    jump = pdt_optax.Solve() if by_residuals else recipes.JUMPS[way]
+    jump = pdt_optax.Solve(history=16) if by_residuals else recipes.JUMPS[way]
     tx = optax.chain(optax.adam(0.01), pdt_optax.pdt(10, jump))
     problem = {"n_iter": 200, "init_params": params, "loss": loss, "data": data, "verbose": False}
     names = {"jinns": jinns, "jax": jax, "jnp": jnp, "tx": tx, "problem": problem}
@@ -230,4 +230,4 @@ def test_jinns_trains_as_a_loop_by_hand(jump):
     np.testing.assert_allclose(losses[steps], by_hand(found), rtol=1e-2)
     if by_residuals:
         alone, _ = recipes.by_hand(optax.adam(0.01), by_hand, leaves, 200, is_blind=True)
-        assert losses[-1] < 0.8 * by_hand(alone)
+        assert losses[-1] < by_hand(alone) / 2

@@ -293,8 +293,7 @@ def test_predictors_of_a_rank():
     verifying(1, history=Streaming(), predictors=("dmd", pdt_optax.predictors.dmd(1), "linear"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("scope", ["global", "leaf"])
+@pytest.mark.parametrize("scope", [pytest.param("global", marks=pytest.mark.slow), "leaf"])
 def test_leaves_end_to_end_and_by_themselves_go_the_same_way(monkeypatch, scope):
     """The larger one by itself, or both."""
     path = path_of(system(LINEAR_MAP, 12, noise=0.3))

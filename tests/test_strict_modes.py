@@ -103,8 +103,12 @@ def test_strict_mode(mode, name):
 @pytest.mark.parametrize("name", JUMPS)
 def test_parameters_of_several_dtypes_without_implicit_promotion(name, history_dtype):
     """Two of them large, two of them small; and the default int is that of 64 bits."""
-    shapes = {"half": (5000,), "single": (5000,), "double": (7,), "narrow": (3,)}
-    dtypes = jnp.bfloat16, jnp.float32, jnp.float64, jnp.float32
+    kinds = {
+        "half": (5000, jnp.bfloat16),
+        "single": (5000, jnp.float32),
+        "double": (7, jnp.float64),
+        "narrow": (3, jnp.float32),
+    }
 
     def squares(params):
         return [leaf.astype(jnp.float64) ** 2 for leaf in jax.tree.leaves(params)]
@@ -115,8 +119,7 @@ def test_parameters_of_several_dtypes_without_implicit_promotion(name, history_d
     tx = pdt_optax.pdt(1, JUMPS[name], history_dtype=history_dtype)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         params = {
-            leaf: jax.ShapeDtypeStruct(shape, dtype)
-            for (leaf, shape), dtype in zip(shapes.items(), dtypes, strict=True)
+            leaf: jax.ShapeDtypeStruct((size,), dtype) for leaf, (size, dtype) in kinds.items()
         }
         state = jax.eval_shape(tx.init, params)
         value = jax.ShapeDtypeStruct((), jnp.float64)

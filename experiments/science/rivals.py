@@ -73,8 +73,7 @@ def _jumping(
     return _alone(Optax(make, takes_residuals=jump.takes_residuals))
 
 
-def _variant(label: str, snapshot_every: int, *, history: int = 8, **options) -> Rival:
-    jump = pdt_optax.Solve(history=history)
+def _variant(label: str, snapshot_every: int, jump=pdt_optax.Solve(), **options) -> Rival:  # noqa: B008
     return Rival(f"Solve {label}", _jumping(snapshot_every, jump, **options), rate_of="solve")
 
 
@@ -111,11 +110,13 @@ RIVALS: Mapping[str, Rival] = {
 VARIANTS: Mapping[str, Rival] = {
     "solve_every_10": _variant("every 10 steps", 10),
     "solve_every_50": _variant("every 50 steps", 50),
-    "solve_history_4": _variant("in 4 directions", 25, history=4),
-    "solve_history_16": _variant("in 16 directions", 25, history=16),
-    "solve_history_32": _variant("in 32 directions", 25, history=32),
+    "solve_history_4": _variant("in 4 directions", 25, pdt_optax.Solve(history=4)),
+    "solve_history_16": _variant("in 16 directions", 25, pdt_optax.Solve(history=16)),
+    "solve_history_32": _variant("in 32 directions", 25, pdt_optax.Solve(history=32)),
     "solve_leaf": _variant("in 8 directions a leaf", 25, scope="leaf"),
-    "solve_leaf_4": _variant("in 4 directions a leaf", 25, history=4, scope="leaf"),
+    "solve_leaf_4": _variant(
+        "in 4 directions a leaf", 25, pdt_optax.Solve(history=4), scope="leaf"
+    ),
     "solve_bfloat16": _variant("with a bfloat16 history", 25, history_dtype="bfloat16"),
     "solve_int8": _variant("with an int8 history", 25, history_dtype="int8"),
     "solve_reset": Rival(
