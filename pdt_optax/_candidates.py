@@ -20,18 +20,21 @@ class Candidates:
       horizons: at least one, the nearest first.
       points: at how many evenly spaced points a path is judged.
       criterion: the mask of all candidates.
-      spectrum: the DMD whose operator is reported if no predictor is one.
     """
 
     predictors: tuple[Predictor, ...]
     horizons: tuple[int, ...]
     points: int
     criterion: Criterion
-    spectrum: Any
+
+    @property
+    def has_dmd(self) -> bool:
+        """Whether a DMD is fitted, whose operator is reported."""
+        return any(isinstance(predictor, DMD) for predictor in self.predictors)
 
     def fit(
         self, gram: Any, reach: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """Coefficients of the candidates, in the order of time.
 
         Args:
@@ -41,14 +44,14 @@ class Candidates:
 
         Returns:
           Paths ``(G, candidates, points, h)``; the first predictor's first step ``(G, h)``;
-          DMD operators ``(G, h-1, h-1)``.
+          operators of the first DMD ``(G, h-1, h-1)``, None if there is none.
         """
         if gram.matrix.shape[0] > 1:
             return jax.vmap(self._fit, in_axes=(0, None))(gram, reach)
         fitted = self._fit(jax.tree.map(lambda array: array[0], gram), reach)
         return jax.tree.map(lambda array: array[None], fitted)
 
-    def _fit(self, gram, reach) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _fit(self, gram, reach) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         furthest = self.horizons[-1]
         steps, operator = [], None
         for predictor in self.predictors:
@@ -58,15 +61,15 @@ class Candidates:
                 coefficients = predictor(gram, furthest)
             check_coefficients(coefficients, furthest, gram)
             steps.append(coefficients)
-        if operator is None:
-            operator = self.spectrum.solve(gram, 1)[1]
         if self.horizons == (self.points,) and reach is None:
             paths = jnp.stack(steps)
         else:
             weights = self._interpolation(np if reach is None else jnp, reach)
             weights = jnp.asarray(weights, gram.matrix.dtype)
             paths = jnp.concatenate([_on_paths(weights, c) for c in steps])
-        return paths, steps[0][0], jnp.where(jnp.isfinite(operator), operator, 0)
+        if operator is not None:
+            operator = jnp.where(jnp.isfinite(operator), operator, 0)
+        return paths, steps[0][0], operator
 
     def _interpolation(self, xnp: Any, reach: jax.Array | None) -> Any:
         """Weights of the steps in the points of each path, ``(horizons, points, furthest)``.

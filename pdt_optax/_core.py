@@ -50,7 +50,7 @@ class Core:
         known = jax.ShapeDtypeStruct | jax.Array
         return [leaf if isinstance(leaf, known) else jnp.asarray(leaf) for leaf in leaves]
 
-    def init(self, damping: float) -> tuple[History, PredictionReport]:
+    def init(self, damping: float, has_dmd: bool) -> tuple[History, PredictionReport]:
         """The history that holds the parameters, and the report of no prediction.
 
         No array is empty, even of no leaves: orbax does not save those.
@@ -59,7 +59,7 @@ class Core:
         seen, places = self.kind.nothing_seen(groups, dtype), self.kind.places
         history = _history.init(self.layout, self._params, places, self._history_dtype, seen)
         return history, PredictionReport.empty(
-            groups, self.kind.operator_size, max(1, len(self.layout)), dtype, damping
+            groups, places if has_dmd else 0, max(1, len(self.layout)), dtype, damping
         )
 
     def arrive(self, updates: list[jax.Array]) -> list[jax.Array]:

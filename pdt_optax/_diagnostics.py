@@ -43,12 +43,13 @@ class Metrics(NamedTuple):
         moves; inf if only the optimizer did not move. With :class:`pdt_optax.Solve`
         ``abs(1 - g)``, ``g`` the gain in loss relative to the gain of its quadratic model.
       eigenvalues: complex, shape ``(G, h-1)``, of the DMD operators, largest
-        modulus first; zero outside the rank. None with :class:`pdt_optax.Solve`.
+        modulus first; zero outside the rank. None where no predictor is a DMD: with
+        :class:`pdt_optax.Solve`, and with :class:`pdt_optax.Verify` unless asked for.
       spectral_radius: shape ``(G,)``, largest modulus of the eigenvalues; None without them.
       rejected: bool, whether no coordinate was accepted.
       jump_candidate: int32, the candidate that was taken, counted over horizons within
-        predictors of :class:`pdt_optax.Verify` (by default 0, 1, 2 are DMD 2, 5 and 20
-        snapshots ahead, 3, 4, 5 the straight line); 0 for the only one without it; -1
+        predictors of :class:`pdt_optax.Verify` (by default 0, 1, 2 are the straight line 2, 5
+        and 20 snapshots ahead); 0 for the only one without it; -1
         for the optimizer's own result, -2 if the loss there is not finite.
       value_calls: int32, calls of ``value_fn`` so far; with :class:`pdt_optax.Solve` two an
         event, where it is linearised and where it is compared.
@@ -115,7 +116,8 @@ class Metrics(NamedTuple):
         """Why the last prediction was refused."""
         if self.jump_candidate == NO_LOSS:
             return "the loss is not finite where the optimizer arrived"
-        if self.eigenvalues is not None and np.isinf(self.prediction_error):
+        is_solved = self.damping > 0
+        if not is_solved and np.isinf(self.prediction_error):
             return "a weight is not finite (`exclude` its leaf), or the optimizer did not move"
         if self.jump_candidate >= 0:
             return "no coordinate agreed with the optimizer"

@@ -85,6 +85,11 @@ class Extrapolate(Jump):
         if self.scheduler and self.scheduler.rollback:
             check_passed("value", given, "loss")
 
+    @property
+    def has_dmd(self) -> bool:
+        """Whether a predictor is one."""
+        return self._candidates().has_dmd
+
     def _candidates(self) -> Candidates:
         criterion, rank = _criteria.resolve(self.criteria)
         return Candidates(
@@ -92,7 +97,6 @@ class Extrapolate(Jump):
             horizons=(self.horizon,),
             points=self.horizon,
             criterion=criterion,
-            spectrum=self.kind.resolve("dmd", rank),
         )
 
     def land(self, event: Event, **functions: Any) -> Landing:

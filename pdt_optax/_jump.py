@@ -28,6 +28,8 @@ class Jump:
       interval: least number of periods without a prediction between two.
       damping: the first of the damping that its landings hand on.
       scope: leaves that share coefficients, if nothing else is asked for.
+      takes_residuals: whether it takes ``residual_fn``.
+      has_dmd: whether it fits a DMD, whose operators are reported.
     """
 
     history: int | Streaming
@@ -36,6 +38,7 @@ class Jump:
     damping: float = 0.0
     scope: str = "global"
     takes_residuals = False
+    has_dmd = False
 
     @property
     def kind(self) -> Ring | Streaming:

@@ -21,23 +21,16 @@ class Ring:
     Attributes:
       snapshots: how many are kept.
       least_snapshots: how many have to be held for an event.
-      predicts: whether a DMD is fitted.
     """
 
     snapshots: int
     least_snapshots: int
-    predicts: bool = True
     resolve = staticmethod(predictors.resolve)
 
     @property
     def places(self) -> int:
         """Arrays for each parameter beside the newest snapshot."""
         return self.snapshots - 1
-
-    @property
-    def operator_size(self) -> int:
-        """Rows of a DMD operator."""
-        return self.places if self.predicts else 0
 
     def nothing_seen(self, num_groups: int, dtype: Any) -> None:
         """All is in the increments."""

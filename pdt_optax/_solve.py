@@ -115,7 +115,7 @@ class Solve(Jump):
     @property
     def kind(self) -> Ring:
         """The history; places of increments that are not yet there hold zeros."""
-        return Ring(self.history, least_snapshots=1, predicts=False)
+        return Ring(self.history, least_snapshots=1)
 
     def check_passed(self, given: Mapping[str, Any]) -> None:
         """Raises ValueError without residuals and without a loss, or if one is no function."""
@@ -176,7 +176,8 @@ class Solve(Jump):
             model = _quadratic.gauss_newton(lambda a: residuals(moved(a)), start, self.chunk, event)
         else:
             raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
-        damping = event.damping.astype(dtype)
+        # The state of another way of jumping has none.
+        damping = jnp.where(event.damping > 0, event.damping, self.damping).astype(dtype)
         step = span.shortened(model.step(damping).reshape(shape), self.radius).reshape(-1)
         landing = moved(step)
         found = loss_fn(landing)

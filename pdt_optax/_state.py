@@ -20,7 +20,7 @@ class PredictionReport(NamedTuple):
     that take part, ``h`` the history, `rank` + 1 if it is streaming.
 
     Attributes:
-      operators: shape ``(G, h-1, h-1)``, the DMD operators; None with :class:`pdt_optax.Solve`.
+      operators: shape ``(G, h-1, h-1)``, the DMD operators; None where no predictor is a DMD.
       leaf_mask_ratio: float32, shape ``(L,)``, accepted share of each leaf.
       mask_ratio: float32, accepted share of all coordinates.
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``; with

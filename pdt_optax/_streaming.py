@@ -38,8 +38,8 @@ class Streaming:
 
     This is the DMD of the increments (:func:`pdt_optax.predictors.affine_dmd`) without a limit
     to what is fitted: the same numbers if `forgetting` is 1 and the increments span
-    at most `rank` directions. It is used as the `history` of :class:`pdt_optax.Extrapolate`,
-    holds ``rank + 1`` arrays for each parameter, and makes predictions from three
+    at most `rank` directions. It is used as the `history` of :class:`pdt_optax.Extrapolate`
+    or :class:`pdt_optax.Verify`, holds ``rank + 1`` arrays for each parameter, and makes predictions from three
     snapshots on. Predictors are ``'dmd'`` or :func:`pdt_optax.predictors.dmd`, ``'linear'``
     (along the mean increment, with the same weights) and ``'last_increment'``.
 
@@ -89,11 +89,6 @@ class Streaming:
     def least_snapshots(self) -> int:
         """How many have to be seen for a prediction: a pair of increments."""
         return 3
-
-    @property
-    def operator_size(self) -> int:
-        """Rows of a DMD operator."""
-        return self.rank
 
     @property
     def places(self) -> int:

@@ -113,7 +113,7 @@ def pdt(
 
     def init_fn(params) -> Any:
         core = core_of(params)
-        history, report = core.init(jump.damping)
+        history, report = core.init(jump.damping, jump.has_dmd)
         return PDTState(
             pdt_count=jnp.zeros([], jnp.int32),
             predictions=jnp.zeros([], jnp.int32),

@@ -1,5 +1,6 @@
 """Checkpoints by orbax: every kind of restore goes on bit for bit; a changed history is named."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding
@@ -196,7 +197,7 @@ def test_checkpoint_of_other_arguments(checkpoint, argument):
 
 def test_a_state_of_another_jump_or_of_other_leaves():
     params = {"w": jnp.ones(3), "b": jnp.ones(3)}
-    ways = {"solve": pdt_optax.Solve(history=5), "verify": pdt_optax.Verify()}
+    ways = {"solve": pdt_optax.Solve(history=5), "verify": pdt_optax.Verify(predictors=("dmd",))}
     states = {name: pdt_optax.pdt(2, jump).init(params) for name, jump in ways.items()}
     for name, other in (("solve", "verify"), ("verify", "solve")):
         with pytest.raises(ValueError, match="`jump` must be as it was"):
@@ -204,6 +205,27 @@ def test_a_state_of_another_jump_or_of_other_leaves():
     part = pdt_optax.pdt(2, ways["solve"], exclude={"w": True, "b": False})
     with pytest.raises(ValueError, match="`params` or `exclude` must be as it was"):
         part.update(params, states["solve"], params, value_fn=jnp.sum)
+
+
+def test_solve_goes_on_from_verify():
+    """Without a DMD their states are alike, but that the damping of Solve is not there yet."""
+    jumps = pdt_optax.Verify(start=9), pdt_optax.Solve(history=5, start=9)
+    params, states = jnp.arange(1.0, 4.0), []
+    for jump in jumps:
+        link = pdt_optax.pdt(1, jump)
+        states.append(link.init(params))
+        for _ in range(3):
+            _, states[-1] = link.update(-0.1 * params, states[-1], params, value_fn=jnp.sum)
+            params = params - 0.1 * params
+        params = jnp.arange(1.0, 4.0)
+    assert [float(state.report.damping) for state in states] == [0.0, np.float32(1e-3)]
+    solve = pdt_optax.pdt(1, pdt_optax.Solve(history=5))
+    landings = [
+        solve.update(-0.1 * params, state, params, residual_fn=lambda params: params - 0.5)
+        for state in states
+    ]
+    chex.assert_trees_all_equal(*landings)
+    assert landings[0][1].report.damping > 0
 
 
 def test_metadata_of_a_checkpoint_that_fits(checkpoint):

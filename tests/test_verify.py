@@ -298,7 +298,7 @@ def test_equal_horizons_are_scored_once(horizons, calls, jump):
 
 @pytest.mark.parametrize(("interval", "periods"), [(0, [5, 6, 7, 8, 9, 10]), (2, [5, 8])])
 def test_interval(interval, periods):
-    tx = verifying(1, interval=interval)
+    tx = verifying(1, interval=interval, predictors=("dmd", "linear"))
     params = jnp.ones(3)
     state = tx.init(params)
     update = jax.jit(functools.partial(tx.update, value_fn=lambda _: 1.0))

@@ -53,7 +53,12 @@ class PDTConfig(Config):
     )
     horizon: int = setting(5, "Snapshots predicted ahead.", least=1)
     history: int = setting(5, "Snapshots that are fitted.", least=3)
-    start: int = setting(5, "First snapshot period that may end in a prediction.", least=1)
+    start: int | None = setting(
+        None,
+        "First snapshot period that may end in a prediction; by default the fifth, and of verified "
+        "jumps not before step 100.",
+        least=1,
+    )
     interval: int = setting(1, "Snapshot periods without prediction after each one.", least=0)
     predictor: str = setting("dmd", "All but the first two are controls.", of=PREDICTORS)
     svd_rank: float | None = setting(
@@ -79,11 +84,12 @@ class PDTConfig(Config):
         False, "Also an arm `verified`: jumps that lower the loss of some examples.", key=True
     )
     solve: bool = setting(
-        False, "Also an arm `solved`: to the least loss of some examples in the span of 16 moves."
+        False,
+        "Also an arm `solved`: to the least loss of some examples in the span of the last moves.",
     )
     verify_horizons: tuple[int, ...] = setting((2, 5, 20), "Of its candidates.", least=1, some=True)
     verify_predictors: tuple[str, ...] = setting(
-        ("dmd", "linear"), "Of its candidates.", of=PREDICTORS, some=True
+        ("linear",), "Of its candidates.", of=PREDICTORS, some=True
     )
     verify_examples: int = setting(512, "Training examples that are scored.", least=1)
     verify_gain_share: float = setting(

@@ -8,7 +8,7 @@ from experiments.configs.base import RunConfig, Studies, find, run, sweep
 # Seeds 1 and 2 served to tune and to explore, and are in no table of results.
 _EXPLORED, _SIX = (1, 2), (1, 2, 3, 4, 5, 6)
 _THREE, _FIVE = (0, 100, 200), (0, 100, 200, 300, 400)
-_TEN = (*_FIVE, 500, 600, 700, 800, 900)  # An epoch of twenty is five per cent.
+_TEN = (*_FIVE, 500, 600, 700, 800, 900)
 
 _FCN = {"schedule": "cosine", "epochs": 60}
 _FEW = {"schedule": "cosine", "epochs": 15}
@@ -51,14 +51,16 @@ _TUNED = {
 }
 _VERIFIED = {"baseline": True, "pdt_verify": True}
 _ALONE = {**_VERIFIED, "pdt_criteria": ()}
+_DMD_TOO = {"pdt_verify_predictors": ("dmd", "linear"), "pdt_start": 5}
 _DTYPES = sweep("history_dtype", "bfloat16", "int8")
 _VERIFIED_RUNS = {
     "fcn_sgd": {"seeds": _FIVE, "short_epochs": 12},
     "fcn_momentum": {"seeds": _FIVE, "short_epochs": 11},
     "fcn_adam": {"seeds": _FIVE, "short_epochs": 18, **_RESET},
     "cnn_adamw": {"seeds": _THREE, "short_epochs": 11, **_ALONE},
-    "vit_adamw": {"seeds": _TEN, "short_epochs": 19, **_ALONE, **_DTYPES, "pdt_scope": "leaf"},
+    "vit_adamw": {"seeds": _FIVE, "short_epochs": 19, **_ALONE, "pdt_scope": "leaf"},
 }
+_TEN_VITS = {"seeds": _TEN, **_DTYPES}  # An epoch of twenty is five per cent.
 _VIT_RUNS = {
     "default": {},
     "more_examples": {"pdt_verify_examples": 2048},
@@ -79,7 +81,8 @@ _OPTIMIZERS = {
     "shampoo": {"learning_rate": 0.3},
 }
 _MASKS = ("paper", "bounded", "reference", "random")
-_OTHERS = {"controls": ("latest_average", "lookahead", "schedule_free"), "pdt_verify": True}
+_AVERAGES = ("latest_average", "lookahead", "schedule_free")
+_OTHERS = {"controls": _AVERAGES, "pdt_verify": True, **_DMD_TOO}
 _CONTROLS = {**sweep("predictor", "linear"), **_OTHERS}
 _SCALED = {"short_epochs": 10, "pdt_criteria": _MASKS, **_CONTROLS}
 _NETWORKS = {
@@ -105,21 +108,31 @@ STUDIES: Studies = {
         for name, (workload, rates) in _GRIDS.items()
     },
     "verified": {n: run(_TUNED[n], _VERIFIED, more) for n, more in _VERIFIED_RUNS.items()},
+    # With a DMD among the candidates, as in all studies below, which are older than the default.
+    "verified_dmd": {
+        name: run(_TUNED[name], _VERIFIED, _DMD_TOO, more, _TEN_VITS if name == "vit_adamw" else {})
+        for name, more in _VERIFIED_RUNS.items()
+    },
     # What helps the slowest of them, on the seeds that explore.
     "verified_vit": {
-        name: run(_TUNED["vit_adamw"], _ALONE, more, seeds=_EXPLORED)
+        name: run(_TUNED["vit_adamw"], _ALONE, _DMD_TOO, more, seeds=_EXPLORED)
         for name, more in _VIT_RUNS.items()
     },
     # How many scored examples it takes with Adam.
     "verified_adam": {
         f"examples_{n}": run(
-            _TUNED["fcn_adam"], _ALONE, baseline=False, seeds=_SIX, pdt_verify_examples=n
+            _TUNED["fcn_adam"],
+            _ALONE,
+            _DMD_TOO,
+            baseline=False,
+            seeds=_SIX,
+            pdt_verify_examples=n,
         )
         for n in (256, 384, 512)
     },
     # Whether a coordinate that jumps should keep its momentum, on the seeds that explore.
     "verified_momentum": {
-        f"{name}_{kind}": run(_TUNED[name], _ALONE, more, seeds=seeds)
+        f"{name}_{kind}": run(_TUNED[name], _ALONE, _DMD_TOO, more, seeds=seeds)
         for name, seeds in {**_MOMENTUM_RUNS, "vit_adamw": _EXPLORED}.items()
         for kind, more in (("keeps", {}), ("forgets", _RESET))
     },
@@ -130,12 +143,12 @@ STUDIES: Studies = {
     },
     # A history of few directions that has seen all snapshots, on the seeds that explore.
     "verified_streaming": {
-        name: run(_TUNED[name], _ALONE, seeds=_EXPLORED, pdt_streaming_ranks=(2, 4))
+        name: run(_TUNED[name], _ALONE, _DMD_TOO, seeds=_EXPLORED, pdt_streaming_ranks=(2, 4))
         for name in ("fcn_sgd", "fcn_adam")
     },
     # What a history of fewer bytes costs in epochs; for the ViT it is in `verified`.
     "history": {
-        name: run(_TUNED[name], _ALONE, _DTYPES, more, seeds=_THREE)
+        name: run(_TUNED[name], _ALONE, _DMD_TOO, _DTYPES, more, seeds=_THREE)
         for name, more in (("fcn_sgd", {}), ("fcn_adam", _RESET))
     },
     # What happens without the mask, without intervals, with switching on the validation loss in the
@@ -151,7 +164,7 @@ STUDIES: Studies = {
     "ire_tuning": {
         f"cnn_{mask}": run(_IRE, _IRE_GRID, ire_masks=(mask,)) for mask in ("flat", "random")
     },
-    "ire": {"cnn": run(_IRE, _IRE_ARMS, _ALONE, learning_rate=0.005, seeds=_THREE)},
+    "ire": {"cnn": run(_IRE, _IRE_ARMS, _ALONE, _DMD_TOO, learning_rate=0.005, seeds=_THREE)},
     "controls": {
         "fcn_sgd": run(
             {**_LONG, **_CONTROLS, "seeds": _FIVE, "pdt_criteria": (*_MASKS, "accept_all")},
@@ -164,10 +177,10 @@ STUDIES: Studies = {
         name: run(network, pdt_criteria=("accept_all",), pdt_switching=True)
         for name, network in _NETWORKS.items()
     },
-    "table4": {"fcn_sgd": run(_LONG, batch_order="one_class", pdt_verify=True)},
+    "table4": {"fcn_sgd": run(_LONG, _DMD_TOO, batch_order="one_class", pdt_verify=True)},
     "masks": {"fcn_sgd": run(_LONG, pdt_criteria=("paper", "magnitude", "sign"))},
     "table2": {
-        name: run(_COSINE, more, optimizer=name, pdt_verify=True)
+        name: run(_COSINE, _DMD_TOO, more, optimizer=name, pdt_verify=True)
         for name, more in _OPTIMIZERS.items()
     },
     "table5": {
