@@ -86,7 +86,15 @@ class Metrics(NamedTuple):
         """The numbers as Python floats, for loggers, by their names.
 
         Of `spectral_radius` the largest; trees and `eigenvalues` are left out, and what is None.
+
+        Raises:
+          ValueError: for the metrics of several runs, of a state under :func:`jax.vmap`.
         """
+        if shape := np.shape(self.jumps):
+            raise ValueError(
+                f"`opt_state` must be of one run here, got a batch of shape {shape}: take one of "
+                "it, as in jax.tree.map(lambda array: array[0], opt_state)."
+            )
         radius = None if self.spectral_radius is None else np.max(self.spectral_radius)
         numbers = self._replace(spectral_radius=radius)._asdict()
         del numbers["mask_ratio_per_leaf"], numbers["eigenvalues"]
@@ -207,7 +215,8 @@ def find(opt_state: Any, name: str = "opt_state") -> PDTState:
     states = [leaf for leaf in leaves if isinstance(leaf, PDTState)]
     if len(states) != 1:
         hint = (
-            "With several, pass the part of the optimizer state that holds the one you want."
+            "A chain must hold one; with several optimizers, pass the part of the state that holds "
+            "the one you want."
             if states
             else "There is no pdt_optax.pdt in this optimizer."
         )

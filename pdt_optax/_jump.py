@@ -88,16 +88,19 @@ def with_extras(fn: Callable[..., Any], given: Mapping[str, Any]) -> Callable[[A
 
 def check_passed(name: str, given: Mapping[str, Any], example: str) -> None:
     """Raises ValueError if an extra argument of ``update`` is missing."""
-    _checks.check_passed(name, given.get(name), f"params, {name}={example}", f" {WRAPPERS}")
+    is_other = given.get("residual_fn") is not None
+    hint = "`residual_fn`, which is there, is for pdt_optax.Solve." if is_other else WRAPPERS
+    _checks.check_passed(name, given.get(name), f"params, {name}={example}", f" {hint}")
 
 
 def check_function(name: str, given: Mapping[str, Any]) -> None:
     """Raises ValueError if an extra argument of ``update`` is there and is no function."""
     value = given.get(name)
     if value is not None and not callable(value):
+        example = "residuals" if name == "residual_fn" else "loss"
         raise ValueError(
-            f"`{name}` must be a function of the parameters, such as `loss` and not "
-            f"`loss(params)`; got {type(value).__name__}."
+            f"`{name}` must be a function of the parameters, such as `{example}` and not "
+            f"`{example}(params)`; got {type(value).__name__}."
         )
 
 

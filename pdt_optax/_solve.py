@@ -39,10 +39,12 @@ class Solve(Jump):
     by less than a quarter.
 
     The extra argument ``residual_fn`` of ``update`` is a function from parameters to a pytree of
-    residuals. A factor of the loss changes nothing, so their mean square is as good. If only
-    ``value_fn`` is given, from parameters to a scalar, the model is that of the gradient and
-    the Hessian in the span, with the absolute values of its eigenvalues (saddle-free Newton):
-    an event then costs two to three times as much. New collocation points, or another
+    residuals. A factor of the loss changes nothing, so their mean square is as good; a sum of
+    means is not: divide the residuals of each term by the square root of their number. With
+    ``value_fn``, from parameters to a scalar, beside it, the jump must lower that too. If only
+    ``value_fn`` is given, the model is that of the gradient and the Hessian in the span, with
+    the absolute values of its eigenvalues (saddle-free Newton): an event then costs three to five
+    times as much. New collocation points, or another
     mini-batch, at each event are fine: what is compared is the loss of one function.
 
     An event linearises the residuals once and pushes each of the ``history`` directions forward,
@@ -128,7 +130,7 @@ class Solve(Jump):
             check_function(name, given)
 
     def functions(self, core: Core, updates: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The residuals, or else the loss, of updates."""
+        """The residuals and the loss of updates, whatever is given."""
         residual_fn = given.get("residual_fn")
         known = set(_sums.axis_names(core.axis_name)) if residual_fn is not None else set()
         if unrecorded := [axis for axis in _sums.unrecorded_axes() if axis not in known]:
@@ -136,10 +138,13 @@ class Solve(Jump):
                 "`Solve` must know what differs between devices, got no record of it along "
                 f"{unrecorded}: use jax.shard_map with check_vma=True, its default, and not pmap."
             )
-        if residual_fn is None:
-            return {"value_fn": core.value_fn(with_extras(given["value_fn"], given), updates)}
-        residual_fn = with_extras(residual_fn, given)
-        return {"residual_fn": lambda leaves: residual_fn(core.params_after(leaves, updates))}
+        found: dict[str, Any] = {}
+        if given.get("value_fn") is not None:
+            found["value_fn"] = core.value_fn(with_extras(given["value_fn"], given), updates)
+        if residual_fn is not None:
+            residual_fn = with_extras(residual_fn, given)
+            found["residual_fn"] = lambda leaves: residual_fn(core.params_after(leaves, updates))
+        return found
 
     def land(
         self,
@@ -152,7 +157,7 @@ class Solve(Jump):
         Args:
           event: the event.
           residual_fn: from updates of the leaves to residuals.
-          value_fn: from updates of the leaves to a loss; used if there are no residuals.
+          value_fn: from updates of the leaves to a loss; of the model if there are no residuals.
         """
         dtype, shape = compute_dtype(*event.moves), (event.num_groups, self.history)
         span = Span(event)
@@ -161,10 +166,7 @@ class Solve(Jump):
             return span.updates(amplitudes.reshape(shape))
 
         start = jnp.zeros(shape[0] * shape[1], dtype)
-        if value_fn is not None:
-            loss_fn = value_fn
-            model = _quadratic.newton(lambda a: value_fn(moved(a)), start, self.chunk)
-        elif residual_fn is not None:
+        if residual_fn is not None:
 
             def residuals(leaves: list[jax.Array]) -> list[jax.Array]:
                 return _quadratic.real(residual_fn(leaves), dtype)
@@ -174,6 +176,9 @@ class Solve(Jump):
 
             loss_fn = squares
             model = _quadratic.gauss_newton(lambda a: residuals(moved(a)), start, self.chunk, event)
+        elif value_fn is not None:
+            loss_fn = value_fn
+            model = _quadratic.newton(lambda a: value_fn(moved(a)), start, self.chunk)
         else:
             raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
         # The state of another way of jumping has none.
@@ -182,6 +187,8 @@ class Solve(Jump):
         landing = moved(step)
         found = loss_fn(landing)
         is_lower = jnp.isfinite(found) & (found < model.loss)
+        if value_fn is not None and residual_fn is not None:
+            is_lower &= value_fn(landing) < value_fn(event.proposed)
         updates = [
             jnp.where(is_lower, new, own) for new, own in zip(landing, event.proposed, strict=True)
         ]
@@ -194,7 +201,7 @@ class Solve(Jump):
             operators=None,
             error=jnp.abs(1 - ratio).astype(jnp.float32),
             candidate=jnp.where(is_lower, 0, jnp.where(jnp.isfinite(model.loss), -1, NO_LOSS)),
-            calls=2,
+            calls=2 * (1 + (value_fn is not None and residual_fn is not None)),
             damping=_next_damping(damping, jnp.where(is_lower, ratio, 0), gain <= rounding),
         )
 

@@ -39,9 +39,10 @@ class Streaming:
     This is the DMD of the increments (:func:`pdt_optax.predictors.affine_dmd`) without a limit
     to what is fitted: the same numbers if `forgetting` is 1 and the increments span
     at most `rank` directions. It is used as the `history` of :class:`pdt_optax.Extrapolate`
-    or :class:`pdt_optax.Verify`, holds ``rank + 1`` arrays for each parameter, and makes predictions from three
-    snapshots on. Predictors are ``'dmd'`` or :func:`pdt_optax.predictors.dmd`, ``'linear'``
-    (along the mean increment, with the same weights) and ``'last_increment'``.
+    or :class:`pdt_optax.Verify`, holds ``rank + 1`` arrays for each parameter, and makes
+    predictions from three snapshots on. Predictors are ``'dmd'`` or
+    :func:`pdt_optax.predictors.dmd`, ``'linear'`` (along the mean increment, with the same
+    weights) and ``'last_increment'``.
 
     Attributes:
       rank: directions kept, at least 1.

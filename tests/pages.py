@@ -22,7 +22,7 @@ RESULTS = ROOT / "experiments" / "results"
 
 _STUDIES = {
     "docs/choosing_settings.md": ("verified_streaming",),
-    "docs/verified_jumps.md": ("verified", "verified_vit", "verified_momentum"),
+    "docs/verified_jumps.md": ("verified", "verified_dmd", "verified_vit", "verified_momentum"),
     "docs/ire.md": ("ire",),
     "docs/solved_jumps.md": ("solved",),
     "docs/performance.md": ("history",),
@@ -50,6 +50,7 @@ _SCIENCE = {
     "science": lambda recorded: summary.report(recorded, heading="###").strip(),
     "science_scaling": crossing.table,
     "science_variants": summary.variants,
+    "science_third": lambda short: summary.shorter(runs.read(RESULTS / "science"), short),
 }
 
 

@@ -313,6 +313,11 @@ def test_trees_that_do_not_fit(updates, params, message):
             {},
             "`value_fn` must be passed .* linen's TrainState: see docs/recipes.md",
         ),
+        (
+            pdt_optax.Verify(),
+            {"residual_fn": lambda params: params},
+            "`value_fn` must be passed .* `residual_fn`, which is there, is for pdt_optax.Solve",
+        ),
         (pdt_optax.Verify(), {"value_fn": jnp.ones([])}, "`value_fn` must be a function .* `loss`"),
         (pdt_optax.Solve(), {"residual_fn": [1.0]}, "`residual_fn` must be a function .* got list"),
         (

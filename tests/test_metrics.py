@@ -1,5 +1,6 @@
 """What `metrics` says: counts of jumps, when the next may come, who else moves weights."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -74,6 +75,41 @@ def test_scalars_are_floats():
     assert all(type(number) is float for number in numbers.values())
     assert numbers["predictions"] == 1.0
     assert {"mask_ratio_per_leaf", "eigenvalues", "bad_jumps"}.isdisjoint(numbers)
+
+
+@pytest.mark.parametrize(
+    ("jump", "has_dmd"),
+    [
+        (pdt_optax.Extrapolate(), True),
+        (pdt_optax.Extrapolate(predictor="linear"), False),
+        (pdt_optax.Verify(), False),
+        (pdt_optax.Verify(predictors=("linear", "affine_dmd")), True),
+        (pdt_optax.Verify(history=pdt_optax.Streaming()), False),
+        (pdt_optax.Verify(predictors=("dmd",), history=pdt_optax.Streaming()), True),
+        (pdt_optax.Solve(), False),
+    ],
+)
+def test_eigenvalues_are_there_where_a_dmd_is(jump, has_dmd):
+    link, params = pdt_optax.pdt(1, dataclasses.replace(jump, start=6)), jnp.array([1.0, 2.0])
+    metrics, state = pdt_optax.metrics(link.init(params)), link.init(params)
+    assert (metrics.eigenvalues is not None) == has_dmd
+    for _ in range(6):
+        _, state = link.update(-0.1 * params, state, params, value_fn=jnp.sum)
+        params = 0.9 * params
+    metrics = pdt_optax.metrics(state)
+    assert metrics.predictions > 0
+    assert ("spectral_radius" in metrics.scalars()) == has_dmd
+    if has_dmd:
+        assert metrics.spectral_radius[0] == pytest.approx(0.9, rel=1e-3)
+
+
+def test_scalars_are_of_one_run():
+    tx = pdt_optax.pdt(1)
+    states = jax.vmap(tx.init)(jnp.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"`opt_state` must be of one run here, .* shape \(3,\)"):
+        pdt_optax.metrics(states).scalars()
+    one = jax.tree.map(lambda array: array[0], states)
+    assert pdt_optax.metrics(one).scalars()["steps_until_jump"] == 5
 
 
 def lasting(jump, **extra):

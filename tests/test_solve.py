@@ -362,6 +362,26 @@ def test_only_coordinates_that_jump_are_counted():
     np.testing.assert_array_equal(moved["w"], finite["w"])  # It is not longer than it may be.
 
 
+@pytest.mark.parametrize(
+    ("value", "jumps"),
+    [(lambda params: jnp.sum(params**2), 0), (lambda params: jnp.sum((params - 1) ** 2), 6)],
+)
+def test_with_residuals_and_a_loss_a_jump_must_lower_both(value, jumps):
+    """The residuals lead to 1, the optimizer from 0.5 to 0."""
+    tx, params = make(2, pdt_optax.Solve(history=2)), jnp.array([0.5])
+    state, update = tx.init(params), jax.jit(tx.update, static_argnames=("residual_fn", "value_fn"))
+    for _ in range(12):
+        updates, state = update(
+            2 * params, state, params, residual_fn=lambda params: params - 1, value_fn=value
+        )
+        alone = params - 0.02 * params
+        params = optax.apply_updates(params, updates)
+        if not jumps:
+            np.testing.assert_array_equal(params, alone)
+    metrics = pdt_optax.metrics(state)
+    assert (metrics.jumps, metrics.value_calls) == (jumps, 4 * 6)
+
+
 def test_a_slope_without_curvature_is_followed():
     """The mean of absolute values has none."""
     generator = np.random.default_rng(0)
@@ -595,6 +615,7 @@ def test_bad_arguments(make_jump, message):
         ({"residual_fn": lambda _: jnp.zeros((0, 2))}, "`residual_fn` must return .* no numbers"),
         ({"residual_fn": lambda _: jnp.arange(3)}, "`residual_fn` must return .* got int32"),
         ({"value_fn": lambda _: jnp.ones(2)}, "`value_fn` must be a scalar"),
+        ({"residual_fn": jnp.ones(2)}, "`residual_fn` must be a function .* `residuals`"),
     ],
 )
 def test_bad_extra_arguments(extra, message):

@@ -90,6 +90,7 @@ def _verify(every: int, **fields: Any) -> Make:
 
 
 _ROWS = 32
+_DMD_TOO = {"predictors": ("dmd", "linear")}
 _MUON_RATES = (0.01, 0.02, 0.04)
 
 ARMS: Mapping[str, Arm] = {
@@ -106,18 +107,23 @@ ARMS: Mapping[str, Arm] = {
     ),
     **{
         f"{name}_{every}": Arm(
-            f"`Verify({', '.join(f'{n}={v}' for n, v in fields.items())})` every {every}",
-            _verify(every, **fields),
-            scored_rows=_ROWS,
-            is_tuned=False,
+            f"{title} every {every}", _verify(every, **fields), scored_rows=_ROWS, is_tuned=False
         )
-        for name, fields, periods in (
-            ("verify", {}, PERIODS),
-            ("early", {"start": 5}, PERIODS[:1]),
-            ("later", {"start": 25}, PERIODS[:1]),
+        for name, title, fields, periods in (
+            ("verify", "`Verify()`", {}, PERIODS),
+            ("early", "`Verify(start=5)`", {"start": 5}, PERIODS[:1]),
+            ("dmd", "`Verify`, DMD too,", _DMD_TOO, PERIODS),
+            ("early_dmd", "`Verify(start=5)`, DMD too,", {**_DMD_TOO, "start": 5}, PERIODS[:1]),
+            ("later_dmd", "`Verify(start=25)`, DMD too,", {**_DMD_TOO, "start": 25}, PERIODS[:1]),
         )
         for every in periods
     },
+    "muon_verify": Arm(
+        "Muon, `Verify()` every 20",
+        _with(muon, pdt_optax.pdt(20, pdt_optax.Verify())),
+        _MUON_RATES,
+        scored_rows=_ROWS,
+    ),
     "extrapolate": Arm("`Extrapolate` every 20", _with(adamw, pdt_optax.pdt(20)), (1e-3, 2e-3)),
     "solve": Arm(
         "`Solve` every 100 on 64 rows",

@@ -71,7 +71,8 @@ _TREND = pdt_optax.Extrapolate(
     interval=16,
     predictor=trend(),
 )
-_VERIFY = _jumps(10, pdt_optax.Verify(start=5))
+_DMD_TOO = pdt_optax.Verify(predictors=("dmd", "linear"), start=5)
+_VERIFY_DMD = _jumps(10, _DMD_TOO)
 _VERIFY_TREND = _jumps(10, pdt_optax.Verify(predictors=(trend(),), start=5), scope="leaf")
 _SPACED = _jumps(5, _TREND, scope="leaf")  # 85 steps between two jumps, of 40 steps each.
 
@@ -84,19 +85,20 @@ ARMS: Mapping[str, Arm] = {
         _jumps(10, pdt_optax.Extrapolate(predictor="linear")),
     ),
     "trend": Arm("`Extrapolate`, trend after 85 steps", _SPACED),
-    "verify": Arm("`Verify` every 10", _VERIFY, "exact"),
-    "verify_sampled": Arm("`Verify` every 10, sampled", _VERIFY, "sampled"),
+    "verify": Arm("`Verify` every 10, sampled", _jumps(10, pdt_optax.Verify()), "sampled"),
+    "dmd_exact": Arm("`Verify`, DMD too, every 10", _VERIFY_DMD, "exact"),
+    "dmd_sampled": Arm("`Verify`, DMD too, every 10, sampled", _VERIFY_DMD, "sampled"),
     "verify_trend": Arm("`Verify`, trend every 10", _VERIFY_TREND, "exact"),
-    "falling_verify": Arm(
-        "`Verify` every 10, sampled, rate falls to zero",
-        _jumps(10, pdt_optax.Verify(start=5), falling),
+    "falling_dmd": Arm(
+        "`Verify`, DMD too, every 10, sampled, rate falls to zero",
+        _jumps(10, _DMD_TOO, falling),
         "sampled",
         rates=(4e-4, 8e-4, 1.6e-3),
     ),
     "slow": Arm("GRPO, a tenth of the rate", adamw, share=_SLOWER),
     "slow_trend": Arm("a tenth, trend after 85 steps", _SPACED, share=_SLOWER),
-    "slow_verify": Arm("a tenth, `Verify` every 10", _VERIFY, "exact", share=_SLOWER),
-    "slow_verify_sampled": Arm(
-        "a tenth, `Verify` every 10, sampled", _VERIFY, "sampled", share=_SLOWER
+    "slow_dmd": Arm("a tenth, `Verify`, DMD too, every 10", _VERIFY_DMD, "exact", share=_SLOWER),
+    "slow_dmd_sampled": Arm(
+        "a tenth, `Verify`, DMD too, every 10, sampled", _VERIFY_DMD, "sampled", share=_SLOWER
     ),
 }
