@@ -28,6 +28,8 @@ OTHERS := poisson,reaction,wave,burgers,allen_cahn,image,regression_tables,regre
 science: $(VENV)/science  ## Twelve tasks and their rivals at equal seconds, about two hours
 	$(BIN)/python -m experiments.science.study --seconds=30 --run_dir=runs/science --methods=$(RIVALS) --tasks=convection_20,convection_40
 	$(BIN)/python -m experiments.science.study --seconds=12 --run_dir=runs/science --methods=$(RIVALS) --tasks=$(OTHERS)
+	$(BIN)/python -m experiments.science.study --seconds=10 --run_dir=runs/science_third --methods=solve --tasks=convection_20,convection_40
+	$(BIN)/python -m experiments.science.study --seconds=4 --run_dir=runs/science_third --methods=solve --tasks=$(OTHERS)
 	$(BIN)/python -m experiments.science.report --run_dir=runs/science
 
 toy: $(VENV)/experiments  ## The paper's six-variable example

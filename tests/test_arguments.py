@@ -311,7 +311,7 @@ def test_trees_that_do_not_fit(updates, params, message):
         (
             pdt_optax.Verify(),
             {},
-            "`value_fn` must be passed .* linen's TrainState: see docs/recipes.md",
+            "`value_fn` must be passed .* linen's TrainState: call its `tx.update` .* docs/recipes.md",
         ),
         (
             pdt_optax.Verify(),
@@ -325,7 +325,11 @@ def test_trees_that_do_not_fit(updates, params, message):
             {"residual_fn": jnp.sum},
             "`residual_fn` must return the residuals, .* Pass a loss as `value_fn`",
         ),
-        (pdt_optax.Solve(), {}, "got neither.* linen's TrainState: see docs/recipes.md"),
+        (
+            pdt_optax.Solve(),
+            {},
+            "got neither.* linen's TrainState: call its `tx.update` .* docs/recipes.md",
+        ),
     ],
 )
 def test_functions_and_values_that_cannot_be_used(jump, given, message):

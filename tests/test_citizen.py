@@ -35,7 +35,8 @@ def loss(params):
 def link(verify, every=2, **options):
     settings = {"history": 3, "start": 3, "interval": 0}
     if verify:
-        return verifying(every, horizons=(2,), predictors=("linear",), **settings | options)
+        settings |= {"horizons": (2,), "predictors": ("linear",)}
+        return verifying(every, **settings | options)
     settings |= {"horizon": 2, "predictor": "linear", "criteria": pdt_optax.criteria.path_sign()}
     return extrapolating(every, **settings | options)
 
@@ -212,7 +213,8 @@ def test_dtypes(dtype, verify):
             "a": params["a"].astype(dtypes[0]),
             "b": {"c": params["b"]["c"].astype(dtypes[1])},
         }
-        tx = optax.chain(SGD, link(verify))
+        dmd = {"predictors": ("dmd",)} if verify else {"predictor": "dmd"}
+        tx = optax.chain(SGD, link(verify, **dmd))
         trained, state = jax.eval_shape(lambda params: run(tx, params=params), params)
         chex.assert_trees_all_equal_shapes_and_dtypes(trained, params)
         wide = "float64" if "float64" in dtypes else "float32"

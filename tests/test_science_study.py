@@ -192,6 +192,20 @@ def test_variants_are_held_to_the_default():
     assert summary.variants(recorded).splitlines()[2:] == ["| Solve, momentum reset | 0.5 |"]
 
 
+def test_less_time_beside_adam():
+    recorded = [
+        run_of("adam", [4.0, 1.0]),
+        run_of("adam", [4.0, 3.0], seed=1),
+        run_of("lbfgs", [4.0, 0.1]),
+    ]
+    short = [run_of("solve", [4.0, 1.0]), run_of("solve", [4.0, 3.5], seed=1)]
+    seconds = recorded[0].setting.seconds
+    assert summary.shorter(recorded, short).splitlines()[2:] == [
+        f"| poisson | {seconds:g} and {seconds:g} | 1 of 2 | 2 (1 to 3) | 2.2 (1 to 3.5) | "
+        "2 (1 to 3) | 2.2 (1 to 3.5) |"
+    ]
+
+
 def test_seconds_by_number_of_weights():
     recorded = []
     for weights, losses in ((10, [4.0, 1.0, 2.0]), (1000, [4.0, 3.0, 3.0])):

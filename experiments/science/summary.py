@@ -115,28 +115,32 @@ def variants(recorded: Sequence[Run]) -> str:
     return grid(["Adam with", *names], rows, labels=1)
 
 
-def shorter(recorded: Sequence[Run], short: Sequence[Run]) -> str:
-    """Least losses and errors of Adam beside those of `Solve` in fewer seconds.
+def shorter(recorded: Iterable[Run], short: Sequence[Run]) -> str:
+    """Least losses and final errors of Adam beside those of `Solve` in fewer seconds.
 
     Args:
       recorded: runs of Adam, among others.
-      short: runs of `Solve` on the same tasks and seeds.
+      short: runs of `Solve`, each on a task and a seed that Adam has.
     """
-    base = [run for run in recorded if run.setting.method == BASE]
-    losses = [cells(runs, lambda run: run.best_loss) for runs in (base, short)]
-    errors = [cells(runs, lambda run: run.final_error) for runs in (base, short)]
+    of_adam = {
+        (run.setting.problem, run.setting.seed): run
+        for run in recorded
+        if run.setting.method == BASE
+    }
     rows = []
     for problem in problems(short):
-        of_adam = {run.setting.seed: run for run in base if run.setting.problem == problem}
-        of_solve = [run for run in short if run.setting.problem == problem]
-        lower = sum(run.best_loss <= of_adam[run.setting.seed].best_loss for run in of_solve)
-        seconds = [next(iter(of_adam.values())), of_solve[0]]
-        pairs = zip((BASE, SOLVE), losses, errors, strict=True)
-        numbers = [_cell(found[problem, name], 2, False) for name, *both in pairs for found in both]
-        budgets = " and ".join(f"{run.setting.seconds:g}" for run in seconds)
-        rows.append([problem, budgets, *numbers, f"{lower} of {len(of_solve)}"])
-    heads = ("seconds", "Adam: loss", "error", "Adam with Solve: loss", "error", "as low as Adam")
-    return grid(["task", *heads], rows, labels=1)
+        runs = [run for run in short if run.setting.problem == problem]
+        pairs = [(of_adam[problem, run.setting.seed], run) for run in runs]
+        lower = sum(new.best_loss <= old.best_loss for old, new in pairs)
+        numbers = [
+            _cell([number(pair[side]) for pair in pairs], 2, False)
+            for number in (lambda run: run.best_loss, lambda run: run.final_error)
+            for side in (0, 1)
+        ]
+        seconds = " and ".join(f"{run.setting.seconds:g}" for run in pairs[0])
+        rows.append([problem, seconds, f"{lower} of {len(pairs)}", *numbers])
+    heads = ("loss: Adam", "Adam with Solve", "error: Adam", "Adam with Solve")
+    return grid(["task", "seconds", "seeds as low", *heads], rows, labels=1)
 
 
 def report(recorded: Sequence[Run], heading: str = "##") -> str:
