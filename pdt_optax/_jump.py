@@ -13,7 +13,10 @@ from pdt_optax._landing import Landing
 from pdt_optax._ring import Ring, as_history
 from pdt_optax._streaming import Streaming
 
-WRAPPERS = "Some wrappers hand no extra arguments on, such as linen's TrainState: call its `tx.update` yourself, as in docs/recipes.md."
+WRAPPERS = (
+    "Some wrappers hand no extra arguments on, such as linen's TrainState: call its `tx.update` "
+    "yourself, as in docs/recipes.md."
+)
 
 
 class Jump:

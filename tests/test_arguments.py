@@ -311,7 +311,7 @@ def test_trees_that_do_not_fit(updates, params, message):
         (
             pdt_optax.Verify(),
             {},
-            "`value_fn` must be passed .* linen's TrainState: call its `tx.update` .* docs/recipes.md",
+            "`value_fn` must be passed .* TrainState: call its `tx.update` .* docs/recipes.md",
         ),
         (
             pdt_optax.Verify(),
@@ -328,7 +328,7 @@ def test_trees_that_do_not_fit(updates, params, message):
         (
             pdt_optax.Solve(),
             {},
-            "got neither.* linen's TrainState: call its `tx.update` .* docs/recipes.md",
+            "got neither.* TrainState: call its `tx.update` .* docs/recipes.md",
         ),
     ],
 )

@@ -178,12 +178,20 @@ def test_what_the_page_says():
     def above(arm, other="grpo", start="noisy"):
         return np.array([last[start, arm, seed] - last[start, other, seed] for seed in (3, 4, 5)])
 
-    for name in ("dmd", "trend", "verify", "verify_sampled", "slow_verify", "slow_verify_sampled"):
+    for name in (
+        "dmd",
+        "trend",
+        "verify",
+        "dmd_exact",
+        "dmd_sampled",
+        "slow_dmd",
+        "slow_dmd_sampled",
+    ):
         assert above(name).min() > 0
     assert above("linear").max() < -0.8
-    assert above("trend").max() < 0.02 < above("verify_sampled").min()
-    assert above("falling", "verify_sampled").mean() > 0
-    assert abs(above("falling", "falling_verify").mean()) < 0.005
+    assert above("trend").max() < 0.02 < above("dmd_sampled").min()
+    assert above("falling", "dmd_sampled").mean() > 0
+    assert abs(above("falling", "falling_dmd").mean()) < 0.005
     for r in rows:
         for found in r.get("stops", {}).values():
             assert found["rank one 1"] < found["stopped"] + 0.02

@@ -188,7 +188,7 @@ def test_trees_of_labels_that_can_be_called():
     matrices = jax.tree.map(lambda leaf: leaf.ndim == 2, params)
     state = link("extrapolate", exclude=matrices).init(params)
     assert state[-1].history.rows.newest.shape == (2, 128)  # The two biases.
-    state = link("extrapolate", scope=matrices).init(params)
+    state = pdt_optax.pdt(2, scope=matrices).init(params)
     assert pdt_optax.metrics(state).spectral_radius.shape == (2,)
 
 
