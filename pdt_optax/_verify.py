@@ -44,8 +44,7 @@ class Verify(Jump):
     The lowest loss now is not the best place to train on from: a short jump that
     averages noise away gains at once and leads nowhere (Wu et al., 2018). Hence the
     furthest of the good candidates, not the best, and hence no DMD by default: near
-    horizons of a DMD go back to the mean of the last snapshots. ``("dmd", "linear")`` needs
-    fewer epochs with Adam at a large constant rate, and does harm to language models.
+    horizons of a DMD go back to the mean of the last snapshots.
 
     The path of a candidate is judged at five evenly spaced points. Times are in snapshot
     periods.
@@ -58,7 +57,7 @@ class Verify(Jump):
       history: snapshots kept and fitted, or a :class:`pdt_optax.Streaming`.
       start: the first jump may come at the end of this period, counted from 1, once
         `history` snapshots are held, or three seen. None is the fifth period, but not before
-        step 100: jumps in the first steps of a language model end above the optimizer. A
+        step 100: jumps in the first steps of a language model may end above the optimizer. A
         period of one step may be an epoch (:func:`pdt_optax.end_period`), and counts as one.
       interval: least number of periods without a prediction between two.
 

@@ -368,12 +368,12 @@ def test_only_coordinates_that_jump_are_counted():
 )
 def test_with_residuals_and_a_loss_a_jump_must_lower_both(value, jumps):
     """The residuals lead to 1, the optimizer from 0.5 to 0."""
-    tx, params = make(2, pdt_optax.Solve(history=2)), jnp.array([0.5])
-    state, update = tx.init(params), jax.jit(tx.update, static_argnames=("residual_fn", "value_fn"))
+    tx = make(2, pdt_optax.Solve(history=2))
+    params: Any = jnp.array([0.5])
+    given = {"residual_fn": lambda params: params - 1, "value_fn": value}
+    state, update = tx.init(params), jax.jit(functools.partial(tx.update, **given))
     for _ in range(12):
-        updates, state = update(
-            2 * params, state, params, residual_fn=lambda params: params - 1, value_fn=value
-        )
+        updates, state = update(2 * params, state, params)
         alone = params - 0.02 * params
         params = optax.apply_updates(params, updates)
         if not jumps:
