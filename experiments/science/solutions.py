@@ -22,7 +22,8 @@ def draw(folder: pathlib.Path, shown: Sequence[runs.Run]) -> Figure:
         field,
         dict(zip(labels, predicted, strict=True)),
         dict(zip(labels, words, strict=True)),
-        f"{setting.problem} after {setting.seconds:g} seconds of training",
+        f"{setting.problem.replace('_', ' ').capitalize()}, seed {setting.seed}, after "
+        f"{setting.seconds:g} seconds of training",
     )
 
 
