@@ -26,14 +26,14 @@ NETWORKS: Mapping[str, Sequence[int]] = {
     "784-1024-512-256-10": (784, 1024, 512, 256, 10),
     "40 layers of 64": (64,) * 41,
 }
-ADAM = "Adam"
+ADAM, SOLVE = "Adam", "Solve"
 LINKS: Mapping[str, Any] = {
     ADAM: None,
     "Extrapolate": pdt_optax.pdt(10),
     "Verify": pdt_optax.pdt(10, pdt_optax.Verify()),
     "Extrapolate, per leaf": pdt_optax.pdt(10, scope="leaf"),
     "Verify, per leaf": pdt_optax.pdt(10, pdt_optax.Verify(), scope="leaf"),
-    "Solve": pdt_optax.pdt(10, pdt_optax.Solve()),
+    SOLVE: pdt_optax.pdt(10, pdt_optax.Solve()),
 }
 
 
@@ -59,7 +59,7 @@ def _measure(config: Settings) -> None:
         seconds: dict[str, list[list[float]]] = {name: [] for name in LINKS}
         for _ in range(config.rounds):
             for name in LINKS:
-                seconds[name].append(traced_and_compiled(NETWORKS[network], LINKS[name]))
+                seconds[name].append(traced_and_compiled(NETWORKS[network], name))
         leaves = 2 * (len(NETWORKS[network]) - 1)
         done.append({"network": network, "leaves": leaves, "seconds": seconds})
 
@@ -75,9 +75,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return tables.grid(["network", "leaves", "Adam, s", *links], lines, labels=1)
 
 
-def traced_and_compiled(widths: Sequence[int], link: Any) -> list[float]:
-    """Seconds of tracing and lowering, and of compiling, one training step."""
-    adam = optax.adam(1e-3)
+def traced_and_compiled(widths: Sequence[int], name: str) -> list[float]:
+    """Seconds of tracing and lowering, and of compiling, one training step with that link."""
+    adam, link = optax.adam(1e-3), LINKS[name]
     tx = optax.with_extra_args_support(adam if link is None else optax.chain(adam, link))
     params = [
         {
@@ -91,13 +91,10 @@ def traced_and_compiled(widths: Sequence[int], link: Any) -> list[float]:
     def step(params, state, inputs, targets):
         """By hand: nothing but the optimizer beside the gradient, as the records are."""
         grads = jax.grad(_loss)(params, inputs, targets)
-        updates, state = tx.update(
-            grads,
-            state,
-            params,
-            value_fn=lambda params: _loss(params, inputs, targets),
-            residual_fn=lambda params: _residuals(params, inputs, targets),
-        )
+        extra: dict[str, Any] = {"value_fn": lambda params: _loss(params, inputs, targets)}
+        if name == SOLVE:
+            extra = {"residual_fn": lambda params: _residuals(params, inputs, targets)}
+        updates, state = tx.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
     state = jax.eval_shape(tx.init, params)

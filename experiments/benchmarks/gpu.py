@@ -28,11 +28,11 @@ import pdt_optax
 
 EPOCH = 20
 """Steps in a snapshot period."""
-ADAM = "Adam"
+ADAM, SOLVE = "Adam", "Solve"
 JUMPS: Mapping[str, Callable[..., Any]] = {
     "Extrapolate": lambda **_: pdt_optax.Extrapolate(start=1, interval=0),
     "Verify": lambda **_: pdt_optax.Verify(start=1),
-    "Solve": lambda chunk: pdt_optax.Solve(chunk=chunk),
+    SOLVE: lambda chunk: pdt_optax.Solve(chunk=chunk),
 }
 
 
@@ -118,6 +118,8 @@ def _measured(network: Network, way: str, rounds: int) -> dict[str, Any]:
             return optax.identity()
         return pdt_optax.pdt(every, JUMPS[way](chunk=network.chunk))
 
+    if way != SOLVE:
+        network = dataclasses.replace(network, residuals=None)
     weights = sum(leaf.size for leaf in jax.tree.leaves(network.params))
     found: dict[str, Any] = {"weights": weights}
     seconds, found["compile"], found["temporaries"] = _timed(network, link(EPOCH), EPOCH, rounds)
@@ -136,7 +138,7 @@ def _timed(
     tx = optax.with_extra_args_support(optax.chain(optax.adam(1e-4), link))
     extra: dict[str, Any] = {"value_fn": network.loss}
     if network.residuals is not None:
-        extra["residual_fn"] = network.residuals
+        extra = {"residual_fn": network.residuals}
 
     def step(params: Any, state: Any) -> tuple[Any, Any]:
         updates, state = tx.update(jax.grad(network.loss)(params), state, params, **extra)

@@ -36,7 +36,8 @@ class Optax:
       make: from the learning rate to the transformation.
       is_line_search: whether value and gradient at the new weights are kept in its state, where
         the next step finds them. That needs the same points at every step.
-      takes_residuals: whether `residual_fn` is passed where there are residuals.
+      takes_residuals: whether `residual_fn` is passed, and no `value_fn`, where there are
+        residuals.
     """
 
     make: Callable[[Rate], optax.GradientTransformation]
@@ -50,7 +51,7 @@ class Optax:
     def step(
         self, task: Task, params: Params, state: State, points: Points, rate: Rate
     ) -> tuple[Params, State]:
-        """Gives `value`, `grad`, `value_fn` and, where it is taken, `residual_fn`."""
+        """Gives `value`, `grad` and `value_fn`, or instead of it `residual_fn`."""
 
         def value_fn(params: Params) -> jax.Array:
             return task.value(params, points)
@@ -59,10 +60,12 @@ class Optax:
             value, grad = optax.value_and_grad_from_state(value_fn)(params, state=state)
         else:
             value, grad = jax.value_and_grad(value_fn)(params)
-        extra: dict[str, Any] = {"value": value, "grad": grad, "value_fn": value_fn}
+        extra: dict[str, Any] = {"value": value, "grad": grad}
         residuals = task.residuals
         if residuals is not None and self.takes_residuals:
             extra["residual_fn"] = lambda params: residuals(params, points)
+        else:
+            extra["value_fn"] = value_fn
         link = optax.with_extra_args_support(self.make(rate))
         updates, state = link.update(grad, state, params, **extra)
         return optax.apply_updates(params, updates), state
