@@ -80,7 +80,7 @@ class Verify(Jump):
       >>> for _ in range(120):
       ...   params, state = step(params, state)
       >>> print(pdt_optax.metrics(state).value_calls)
-      10
+      4
 
     References:
       Wu et al., `Understanding Short-Horizon Bias in Stochastic Meta-Optimization
