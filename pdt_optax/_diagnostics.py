@@ -52,7 +52,8 @@ class Metrics(NamedTuple):
         and 20 snapshots ahead); 0 for the only one without it; -1
         for the optimizer's own result, -2 if the loss there is not finite.
       value_calls: int32, calls of ``value_fn`` so far; with :class:`pdt_optax.Solve` two an
-        event, where it is linearised and where it is compared.
+        event, where it is linearised and where it is compared, and four if it is given beside
+        ``residual_fn``.
       damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
       jump_horizon: with :class:`pdt_optax.Adaptive` float32, greatest number of snapshots
         ahead now; otherwise None.

@@ -157,7 +157,8 @@ class Solve(Jump):
         Args:
           event: the event.
           residual_fn: from updates of the leaves to residuals.
-          value_fn: from updates of the leaves to a loss; of the model if there are no residuals.
+          value_fn: from updates of the leaves to a loss: that of the model, or beside residuals
+            one that must become lower too.
         """
         dtype, shape = compute_dtype(*event.moves), (event.num_groups, self.history)
         span = Span(event)
@@ -165,7 +166,7 @@ class Solve(Jump):
         def moved(amplitudes: jax.Array) -> list[jax.Array]:
             return span.updates(amplitudes.reshape(shape))
 
-        start = jnp.zeros(shape[0] * shape[1], dtype)
+        start, judge = jnp.zeros(shape[0] * shape[1], dtype), None
         if residual_fn is not None:
 
             def residuals(leaves: list[jax.Array]) -> list[jax.Array]:
@@ -174,7 +175,7 @@ class Solve(Jump):
             def squares(leaves: list[jax.Array]) -> jax.Array:
                 return _quadratic.sum_of_squares(residuals(leaves), event)
 
-            loss_fn = squares
+            loss_fn, judge = squares, value_fn
             model = _quadratic.gauss_newton(lambda a: residuals(moved(a)), start, self.chunk, event)
         elif value_fn is not None:
             loss_fn = value_fn
@@ -187,8 +188,8 @@ class Solve(Jump):
         landing = moved(step)
         found = loss_fn(landing)
         is_lower = jnp.isfinite(found) & (found < model.loss)
-        if value_fn is not None and residual_fn is not None:
-            is_lower &= value_fn(landing) < value_fn(event.proposed)
+        if judge is not None:
+            is_lower &= judge(landing) < judge(event.proposed)
         updates = [
             jnp.where(is_lower, new, own) for new, own in zip(landing, event.proposed, strict=True)
         ]
@@ -201,7 +202,7 @@ class Solve(Jump):
             operators=None,
             error=jnp.abs(1 - ratio).astype(jnp.float32),
             candidate=jnp.where(is_lower, 0, jnp.where(jnp.isfinite(model.loss), -1, NO_LOSS)),
-            calls=2 * (1 + (value_fn is not None and residual_fn is not None)),
+            calls=2 if judge is None else 4,
             damping=_next_damping(damping, jnp.where(is_lower, ratio, 0), gain <= rounding),
         )
 

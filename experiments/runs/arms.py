@@ -147,8 +147,8 @@ def _links(config: PDTConfig, steps_per_epoch: int) -> dict[str, Link]:
 def _blind(config: PDTConfig, criteria: str) -> Link:
     """Fields of `Extrapolate` that the configuration has by the same name are passed on."""
     names = [field.name for field in dataclasses.fields(pdt_optax.Extrapolate)]
-    shared = {name: getattr(config, name) for name in names if hasattr(config, name)}
-    shared = {name: value for name, value in shared.items() if value is not None}
+    given = {name: getattr(config, name, None) for name in names}
+    shared = {name: value for name, value in given.items() if value is not None}
     rank, adaptive = config.svd_rank, pdt_optax.Adaptive(rollback=config.rollback)
     if rank is not None and config.predictor in _DMDS:
         shared["predictor"] = _DMDS[config.predictor](int(rank) if rank == int(rank) else rank)
