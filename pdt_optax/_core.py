@@ -115,6 +115,7 @@ class Core:
             self.groups,
             number=number,
             damping=report.damping,
+            radius=report.radius,
             limits=limits,
             axis_name=self.axis_name,
         )

@@ -55,6 +55,8 @@ class Metrics(NamedTuple):
         event, where it is linearised and where it is compared, and four if it is given beside
         ``residual_fn``.
       damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
+      radius: float32, of the next event of :class:`pdt_optax.Solve`, in units of its argument;
+        otherwise one.
       jump_horizon: with :class:`pdt_optax.Adaptive` float32, greatest number of snapshots
         ahead now; otherwise None.
       jump_interval: likewise int32, least number of periods without a prediction now.
@@ -79,6 +81,7 @@ class Metrics(NamedTuple):
     jump_candidate: jax.Array
     value_calls: jax.Array
     damping: jax.Array
+    radius: jax.Array
     jump_horizon: jax.Array | None
     jump_interval: jax.Array | None
     bad_jumps: jax.Array | None
@@ -185,6 +188,7 @@ def metrics(opt_state: Any) -> Metrics:
         jump_candidate=report.jump_candidate,
         value_calls=report.value_calls,
         damping=report.damping,
+        radius=report.radius,
         jump_horizon=schedule and schedule.jump_horizon,
         jump_interval=schedule and schedule.jump_interval,
         bad_jumps=schedule and schedule.bad_jumps,

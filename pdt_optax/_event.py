@@ -42,6 +42,7 @@ class Event:
       stream: what a streaming history has seen; otherwise None.
       number: int32, predictions made before.
       damping: float32, of :class:`pdt_optax.Solve`.
+      radius: float32, of :class:`pdt_optax.Solve`, in units of its argument.
       limits: of a scheduler.
       axis_name: axes that divide the leaves.
     """
@@ -61,6 +62,7 @@ class Event:
     stream: Any
     number: jax.Array
     damping: jax.Array
+    radius: jax.Array
     limits: Limits | None
     axis_name: AxisName
 
@@ -188,6 +190,7 @@ def fit(
     *,
     number: jax.Array,
     damping: jax.Array,
+    radius: jax.Array,
     limits: Limits | None,
     axis_name: AxisName,
 ) -> Event:
@@ -202,6 +205,7 @@ def fit(
       groups: group of each leaf, and how many there are.
       number: int32, predictions made before.
       damping: float32, of :class:`pdt_optax.Solve`.
+      radius: float32, of :class:`pdt_optax.Solve`, in units of its argument.
       limits: of a scheduler.
       axis_name: axes that divide the leaves.
     """
@@ -227,6 +231,7 @@ def fit(
         stream=history.stream,
         number=number,
         damping=damping,
+        radius=radius,
         limits=limits,
         axis_name=axis_name,
     )

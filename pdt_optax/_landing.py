@@ -39,6 +39,7 @@ class Landing(NamedTuple):
         what they are compared with is no number.
       calls: int32, calls of a loss.
       damping: float32, of the next event of :class:`pdt_optax.Solve`.
+      radius: float32, of the next event of :class:`pdt_optax.Solve`, in units of its argument.
     """
 
     updates: list[jax.Array]
@@ -48,3 +49,4 @@ class Landing(NamedTuple):
     candidate: jax.Array | int
     calls: jax.Array | int
     damping: jax.Array | float = 0.0
+    radius: jax.Array | float = 1.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from pdt_optax._ring import Ring
 from pdt_optax._span import Span
 
 _MOST_DAMPING = 1e6
+_MOST_RADIUS = 1024.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Solve(Jump):
     which is made only if the loss there is finite and lower than where the optimizer arrives.
     :math:`\lambda` falls to a third where the loss fell by more than three quarters of what
     the model said, or where that was too little to be seen, and rises four times where it fell
-    by less than a quarter.
+    by less than a quarter. A jump that is too long is shortened to the radius of a trust region.
+    That doubles where a shortened jump was as good, and falls to a quarter where :math:`\lambda`
+    rises.
 
     The extra argument ``residual_fn`` of ``update`` is a function from parameters to a pytree of
     residuals. A factor of the loss changes nothing, so their mean square is as good; a sum of
@@ -55,9 +59,9 @@ class Solve(Jump):
     Attributes:
       history: the span: ``history - 1`` increments between snapshots, and the optimizer's move.
       damping: the first :math:`\lambda`.
-      radius: the longest jump, in units of the root mean square of the lengths of the
-        directions; a longer one is shortened, and so is one longer than 64 of the optimizer's
-        own moves over a period. ``math.inf`` is no limit of either kind.
+      radius: of the trust region at first, in units of the root mean square of the lengths of
+        the directions; it grows to at most 1,024 times that. A jump is never longer than 64 of
+        the optimizer's own moves over a period. ``math.inf`` is no limit of either kind.
       chunk: directions that are pushed forward at a time. Each takes the memory of an
         evaluation's activations and of the parameters.
       start: the first jump may come at the end of this period, counted from 1.
@@ -89,6 +93,9 @@ class Solve(Jump):
       0.0098
 
     References:
+      Conn, Gould and Toint, `Trust Region Methods
+      <https://doi.org/10.1137/1.9780898719857>`_, 2000
+
       Marquardt, `An algorithm for least-squares estimation of nonlinear parameters
       <https://doi.org/10.1137/0111030>`_, 1963
 
@@ -184,7 +191,10 @@ class Solve(Jump):
             raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
         # The state of another way of jumping has none.
         damping = jnp.where(event.damping > 0, event.damping, self.damping).astype(dtype)
-        step = span.shortened(model.step(damping).reshape(shape), self.radius).reshape(-1)
+        step, share = model.step(damping), jnp.ones([], dtype)
+        if self.radius < math.inf:
+            share = span.share(step.reshape(shape), self.radius * event.radius.astype(dtype))
+        step *= share
         landing = moved(step)
         found = loss_fn(landing)
         is_lower = jnp.isfinite(found) & (found < model.loss)
@@ -196,6 +206,7 @@ class Solve(Jump):
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in event.params)
         gain, rounding = model.gain(step), 10 * eps * jnp.abs(model.loss)
         ratio = jnp.where(gain > 0, (model.loss - found) / jnp.where(gain > 0, gain, 1), 0)
+        trusted, is_tiny = jnp.where(is_lower, ratio, 0), gain <= rounding
         return Landing(
             updates=updates,
             accepted=event.jumped(updates),
@@ -203,7 +214,8 @@ class Solve(Jump):
             error=jnp.abs(1 - ratio).astype(jnp.float32),
             candidate=jnp.where(is_lower, 0, jnp.where(jnp.isfinite(model.loss), -1, NO_LOSS)),
             calls=2 if judge is None else 4,
-            damping=_next_damping(damping, jnp.where(is_lower, ratio, 0), gain <= rounding),
+            damping=_next_damping(damping, trusted, is_tiny),
+            radius=_next_radius(event.radius, trusted, is_tiny, share < 1),
         )
 
 
@@ -213,3 +225,12 @@ def _next_damping(damping: jax.Array, ratio: jax.Array, is_tiny: jax.Array) -> j
     factor = jnp.where(is_good, 1 / 3, jnp.where(ratio >= 0.25, 1.0, 4.0))
     least = 10 * float(jnp.finfo(damping.dtype).eps)
     return jnp.clip(damping * factor.astype(damping.dtype), least, _MOST_DAMPING)
+
+
+def _next_radius(
+    radius: jax.Array, ratio: jax.Array, is_tiny: jax.Array, is_short: jax.Array
+) -> jax.Array:
+    """More after a good step that was shortened; less after one that was too long."""
+    grows, falls = is_short & (ratio > 0.75) & ~is_tiny, (ratio < 0.25) & ~is_tiny
+    factor = jnp.where(grows, 2.0, jnp.where(falls, 1 / 4, 1.0)).astype(radius.dtype)
+    return jnp.clip(radius * factor, 1, _MOST_RADIUS)

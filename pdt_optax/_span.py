@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +45,8 @@ class Span:
             moved.append(jnp.where(is_safe, jump, update))
         return event.layout.leaves(moved, event.proposed)
 
-    def shortened(self, amplitudes: jax.Array, radius: float) -> jax.Array:
-        """Amplitudes of a jump that is not too long.
+    def share(self, amplitudes: jax.Array, radius: jax.Array) -> jax.Array:
+        """The share of a jump that is not too long, one of all of it.
 
         Args:
           amplitudes: of a jump.
@@ -56,8 +55,6 @@ class Span:
             Jumps are directions of the next ones, so without a second limit, `_MOST_MOVES`, they
             would grow where the optimizer itself has come to rest.
         """
-        if radius == math.inf:
-            return amplitudes
         event, sums = self.event, []
         for directions, jump, group in zip(
             self._directions, self._jumps(amplitudes), event.ids, strict=True
@@ -69,7 +66,7 @@ class Span:
         number = jnp.maximum((lengths != 0).sum(dtype=lengths.dtype), 1)
         most = jnp.minimum(radius**2 * lengths.sum() / number, _MOST_MOVES**2 * lengths[-1])
         is_long = length > most
-        return amplitudes * jnp.where(is_long, jnp.sqrt(most / jnp.where(is_long, length, 1)), 1)
+        return jnp.where(is_long, jnp.sqrt(most / jnp.where(is_long, length, 1)), 1)
 
     def _jumps(self, amplitudes: jax.Array) -> list[jax.Array]:
         combinations = functools.partial(_basis.combinations, amplitudes[:, None])

@@ -15,7 +15,7 @@ from pdt_optax._sums import leaf_sizes
 class PredictionReport(NamedTuple):
     """What the last prediction was like.
 
-    Before the first all is zero but for `jump_candidate`, -1, and `damping`.
+    Before the first all is zero but for `jump_candidate`, -1, `damping` and `radius`.
     ``G`` is the number of groups of leaves (`scope`), ``L`` that of the leaves
     that take part, ``h`` the history, `rank` + 1 if it is streaming.
 
@@ -29,6 +29,8 @@ class PredictionReport(NamedTuple):
         result, -2 if the loss there is not finite.
       value_calls: int32, calls of ``value_fn`` so far.
       damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
+      radius: float32, of the next event of :class:`pdt_optax.Solve`, in units of its argument;
+        otherwise one.
     """
 
     operators: jax.Array | None
@@ -38,6 +40,7 @@ class PredictionReport(NamedTuple):
     jump_candidate: jax.Array
     value_calls: jax.Array
     damping: jax.Array
+    radius: jax.Array
 
     @classmethod
     def empty(cls, num_groups: int, size: int, num_leaves: int, dtype: Any, damping: float):
@@ -50,6 +53,7 @@ class PredictionReport(NamedTuple):
             jump_candidate=jnp.full([], -1, jnp.int32),
             value_calls=jnp.zeros([], jnp.int32),
             damping=jnp.full([], damping, jnp.float32),
+            radius=jnp.ones([], jnp.float32),
         )
 
     def after(self, event: Event, landing: Landing) -> "PredictionReport":
@@ -64,6 +68,7 @@ class PredictionReport(NamedTuple):
             jump_candidate=jnp.asarray(landing.candidate, jnp.int32),
             value_calls=self.value_calls + jnp.asarray(landing.calls, jnp.int32),
             damping=jnp.asarray(landing.damping, jnp.float32),
+            radius=jnp.asarray(landing.radius, jnp.float32),
         )
 
 
