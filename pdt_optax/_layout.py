@@ -110,7 +110,7 @@ class Layout:
 
 
 def _flat(leaf: jax.Array) -> jax.Array:
-    return (_whole(leaf) if _is_explicit(leaf) else leaf).reshape(-1)
+    return _whole(leaf).reshape(-1)
 
 
 def _whole(array: jax.Array) -> jax.Array:
@@ -125,7 +125,9 @@ def _whole(array: jax.Array) -> jax.Array:
 
 def _from_rows(rows: jax.Array, like: jax.Array) -> jax.Array:
     leaf = rows.reshape(-1)[: like.size].reshape(like.shape).astype(like.dtype)
-    return jax.sharding.reshard(leaf, jax.typeof(like).sharding) if _is_explicit(like) else leaf
+    if _is_explicit(like):
+        return jax.sharding.reshard(leaf, jax.typeof(like).sharding)
+    return _whole(leaf)
 
 
 def _is_explicit(leaf: jax.Array) -> bool:

@@ -76,6 +76,26 @@ def test_vit_huge_with_pdt_is_split_over_a_mesh():
     assert held == pytest.approx(number * bytes_per_parameter / 8, rel=0.01)
 
 
+def test_small_leaves_are_not_gathered_from_rows():
+    """Replicated weights and biases are laid in rows without asking other devices for them.
+
+    Left is what the compiler does to biases whose gradients it splits: gathered twice each.
+    """
+    size = dataclasses.replace(TINY, depth=2)
+    shape = {"image_shape": (16, 16, 3), "num_classes": 10, "batch_size": 16}
+
+    def sent(link):
+        step = tpu_step.vit_step(mesh_of(jax.devices()), link, size=size, remat=True, **shape)
+        return hlo.collectives(step.function.lower(*step.arguments).compile().as_text())
+
+    nothing = hlo.Traffic(0, 0, 0)
+    without, with_pdt = sent(None), sent(lambda _: pdt_optax.pdt(10, scope="leaf"))
+    gathered = with_pdt["all-gather"].count - without["all-gather"].count
+    assert gathered <= 2 * size.depth
+    permuted = "collective-permute"
+    assert with_pdt.get(permuted, nothing).count <= without.get(permuted, nothing).count
+
+
 TEXT = """
   %a = f32[4,2]{1,0} all-reduce(%x), channel_id=1
   %b = (f32[]{:T(128)}, s32[3]{0}) all-reduce(%y, %z), channel_id=2
