@@ -114,8 +114,7 @@ class Core:
             updates,
             self.groups,
             number=number,
-            damping=report.damping,
-            radius=report.radius,
+            trust=report.trust,
             limits=limits,
             axis_name=self.axis_name,
         )

@@ -13,7 +13,7 @@ from pdt_optax import _basis, _leaves, _sums
 from pdt_optax._basis import Column
 from pdt_optax._dmd import Gram
 from pdt_optax._history import History
-from pdt_optax._landing import Limits
+from pdt_optax._landing import Limits, Trust
 from pdt_optax._layout import Ids, Layout
 from pdt_optax._run_if import run_if
 from pdt_optax._sums import AxisName
@@ -41,8 +41,7 @@ class Event:
       oldest: int32, place of the oldest increment in the ring.
       stream: what a streaming history has seen; otherwise None.
       number: int32, predictions made before.
-      damping: float32, of :class:`pdt_optax.Solve`.
-      radius: float32, of :class:`pdt_optax.Solve`, in units of its argument.
+      trust: what the landing before handed on.
       limits: of a scheduler.
       axis_name: axes that divide the leaves.
     """
@@ -61,8 +60,7 @@ class Event:
     oldest: jax.Array
     stream: Any
     number: jax.Array
-    damping: jax.Array
-    radius: jax.Array
+    trust: Trust
     limits: Limits | None
     axis_name: AxisName
 
@@ -189,8 +187,7 @@ def fit(
     groups: tuple[Sequence[int], int],
     *,
     number: jax.Array,
-    damping: jax.Array,
-    radius: jax.Array,
+    trust: Trust,
     limits: Limits | None,
     axis_name: AxisName,
 ) -> Event:
@@ -204,8 +201,7 @@ def fit(
       proposed: the optimizer's updates of them.
       groups: group of each leaf, and how many there are.
       number: int32, predictions made before.
-      damping: float32, of :class:`pdt_optax.Solve`.
-      radius: float32, of :class:`pdt_optax.Solve`, in units of its argument.
+      trust: what the landing before handed on.
       limits: of a scheduler.
       axis_name: axes that divide the leaves.
     """
@@ -230,8 +226,7 @@ def fit(
         oldest=oldest,
         stream=history.stream,
         number=number,
-        damping=damping,
-        radius=radius,
+        trust=trust,
         limits=limits,
         axis_name=axis_name,
     )

@@ -1,7 +1,7 @@
 """What a way of jumping may do, and what it decides."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -26,6 +26,18 @@ class Limits(NamedTuple):
     may_land: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None
 
 
+class Trust(NamedTuple):
+    """How far the model of :class:`pdt_optax.Solve` is trusted.
+
+    Attributes:
+      damping: float32, of the next event; zero with another way of jumping.
+      radius: float32, of the next event, in units of the argument.
+    """
+
+    damping: Any = 0.0
+    radius: Any = 1.0
+
+
 class Landing(NamedTuple):
     """What a way of jumping decides.
 
@@ -38,8 +50,7 @@ class Landing(NamedTuple):
       candidate: int32, which of its candidates it takes; -1 for none, `NO_LOSS` if
         what they are compared with is no number.
       calls: int32, calls of a loss.
-      damping: float32, of the next event of :class:`pdt_optax.Solve`.
-      radius: float32, of the next event of :class:`pdt_optax.Solve`, in units of its argument.
+      trust: of the next event.
     """
 
     updates: list[jax.Array]
@@ -48,5 +59,4 @@ class Landing(NamedTuple):
     error: jax.Array
     candidate: jax.Array | int
     calls: jax.Array | int
-    damping: jax.Array | float = 0.0
-    radius: jax.Array | float = 1.0
+    trust: Trust = Trust()

@@ -12,7 +12,7 @@ from pdt_optax import _checks, _quadratic, _sums
 from pdt_optax._core import Core
 from pdt_optax._event import Event
 from pdt_optax._jump import WRAPPERS, Jump, check_function, with_extras
-from pdt_optax._landing import NO_LOSS, Landing
+from pdt_optax._landing import NO_LOSS, Landing, Trust
 from pdt_optax._leaves import compute_dtype
 from pdt_optax._ring import Ring
 from pdt_optax._span import Span
@@ -190,10 +190,11 @@ class Solve(Jump):
         else:
             raise ValueError("`land` takes `residual_fn` or `value_fn`; got neither.")
         # The state of another way of jumping has none.
-        damping = jnp.where(event.damping > 0, event.damping, self.damping).astype(dtype)
-        step, share = model.step(damping), jnp.ones([], dtype)
+        trust = Trust(*(number.astype(dtype) for number in event.trust))
+        trust = trust._replace(damping=jnp.where(trust.damping > 0, trust.damping, self.damping))
+        step, share = model.step(trust.damping), jnp.ones([], dtype)
         if self.radius < math.inf:
-            share = span.share(step.reshape(shape), self.radius * event.radius.astype(dtype))
+            share = span.share(step.reshape(shape), self.radius * trust.radius)
         step *= share
         landing = moved(step)
         found = loss_fn(landing)
@@ -206,7 +207,6 @@ class Solve(Jump):
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in event.params)
         gain, rounding = model.gain(step), 10 * eps * jnp.abs(model.loss)
         ratio = jnp.where(gain > 0, (model.loss - found) / jnp.where(gain > 0, gain, 1), 0)
-        trusted, is_tiny = jnp.where(is_lower, ratio, 0), gain <= rounding
         return Landing(
             updates=updates,
             accepted=event.jumped(updates),
@@ -214,23 +214,24 @@ class Solve(Jump):
             error=jnp.abs(1 - ratio).astype(jnp.float32),
             candidate=jnp.where(is_lower, 0, jnp.where(jnp.isfinite(model.loss), -1, NO_LOSS)),
             calls=2 if judge is None else 4,
-            damping=_next_damping(damping, trusted, is_tiny),
-            radius=_next_radius(event.radius, trusted, is_tiny, share < 1),
+            trust=_next(trust, jnp.where(is_lower, ratio, 0), gain <= rounding, share < 1),
         )
 
 
-def _next_damping(damping: jax.Array, ratio: jax.Array, is_tiny: jax.Array) -> jax.Array:
-    """More after a step that was too long; less after a good one, and one that is too short."""
-    is_good = (ratio > 0.75) | is_tiny
-    factor = jnp.where(is_good, 1 / 3, jnp.where(ratio >= 0.25, 1.0, 4.0))
-    least = 10 * float(jnp.finfo(damping.dtype).eps)
-    return jnp.clip(damping * factor.astype(damping.dtype), least, _MOST_DAMPING)
+def _next(trust: Trust, ratio: jax.Array, is_tiny: jax.Array, is_short: jax.Array) -> Trust:
+    """More of the model after a good step, less after one that was too long.
 
-
-def _next_radius(
-    radius: jax.Array, ratio: jax.Array, is_tiny: jax.Array, is_short: jax.Array
-) -> jax.Array:
-    """More after a good step that was shortened; less after one that was too long."""
-    grows, falls = is_short & (ratio > 0.75) & ~is_tiny, (ratio < 0.25) & ~is_tiny
-    factor = jnp.where(grows, 2.0, jnp.where(falls, 1 / 4, 1.0)).astype(radius.dtype)
-    return jnp.clip(radius * factor, 1, _MOST_RADIUS)
+    Args:
+      trust: of this event, in its precision.
+      ratio: share of the model's gain that was real; zero of a step that was not made.
+      is_tiny: whether that gain was too little to be seen: the damping was too strong.
+      is_short: whether the step was shortened to the radius.
+    """
+    is_good, is_poor = (ratio > 0.75) & ~is_tiny, (ratio < 0.25) & ~is_tiny
+    damping = jnp.where(is_good | is_tiny, 1 / 3, jnp.where(is_poor, 4.0, 1.0))
+    radius = jnp.where(is_good & is_short, 2.0, jnp.where(is_poor, 1 / 4, 1.0))
+    dtype = trust.damping.dtype
+    return Trust(
+        jnp.clip(trust.damping * damping.astype(dtype), 10 * jnp.finfo(dtype).eps, _MOST_DAMPING),
+        jnp.clip(trust.radius * radius.astype(dtype), 1, _MOST_RADIUS),
+    )

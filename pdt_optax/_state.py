@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from pdt_optax._adaptive import Schedule
 from pdt_optax._event import Event
 from pdt_optax._history import History
-from pdt_optax._landing import Landing
+from pdt_optax._landing import Landing, Trust
 from pdt_optax._sums import leaf_sizes
 
 
 class PredictionReport(NamedTuple):
     """What the last prediction was like.
 
-    Before the first all is zero but for `jump_candidate`, -1, `damping` and `radius`.
+    Before the first all is zero but for `jump_candidate`, -1, and `trust`.
     ``G`` is the number of groups of leaves (`scope`), ``L`` that of the leaves
     that take part, ``h`` the history, `rank` + 1 if it is streaming.
 
@@ -28,9 +28,7 @@ class PredictionReport(NamedTuple):
       jump_candidate: int32, the candidate that was taken; -1 for the optimizer's own
         result, -2 if the loss there is not finite.
       value_calls: int32, calls of ``value_fn`` so far.
-      damping: float32, of the next event of :class:`pdt_optax.Solve`; otherwise zero.
-      radius: float32, of the next event of :class:`pdt_optax.Solve`, in units of its argument;
-        otherwise one.
+      trust: `damping` and `radius` of the next event of :class:`pdt_optax.Solve`.
     """
 
     operators: jax.Array | None
@@ -39,8 +37,7 @@ class PredictionReport(NamedTuple):
     prediction_error: jax.Array
     jump_candidate: jax.Array
     value_calls: jax.Array
-    damping: jax.Array
-    radius: jax.Array
+    trust: Trust
 
     @classmethod
     def empty(cls, num_groups: int, size: int, num_leaves: int, dtype: Any, damping: float):
@@ -52,8 +49,7 @@ class PredictionReport(NamedTuple):
             prediction_error=jnp.zeros([], jnp.float32),
             jump_candidate=jnp.full([], -1, jnp.int32),
             value_calls=jnp.zeros([], jnp.int32),
-            damping=jnp.full([], damping, jnp.float32),
-            radius=jnp.ones([], jnp.float32),
+            trust=Trust(jnp.full([], damping, jnp.float32), jnp.ones([], jnp.float32)),
         )
 
     def after(self, event: Event, landing: Landing) -> "PredictionReport":
@@ -67,8 +63,7 @@ class PredictionReport(NamedTuple):
             prediction_error=landing.error,
             jump_candidate=jnp.asarray(landing.candidate, jnp.int32),
             value_calls=self.value_calls + jnp.asarray(landing.calls, jnp.int32),
-            damping=jnp.asarray(landing.damping, jnp.float32),
-            radius=jnp.asarray(landing.radius, jnp.float32),
+            trust=Trust(*(jnp.asarray(number, jnp.float32) for number in landing.trust)),
         )
 
 

@@ -218,14 +218,14 @@ def test_solve_goes_on_from_verify():
             _, states[-1] = link.update(-0.1 * params, states[-1], params, value_fn=jnp.sum)
             params = params - 0.1 * params
         params = jnp.arange(1.0, 4.0)
-    assert [float(state.report.damping) for state in states] == [0.0, np.float32(1e-3)]
+    assert [float(state.report.trust.damping) for state in states] == [0.0, np.float32(1e-3)]
     solve = pdt_optax.pdt(1, pdt_optax.Solve(history=5))
     landings = [
         solve.update(-0.1 * params, state, params, residual_fn=lambda params: params - 0.5)
         for state in states
     ]
     chex.assert_trees_all_equal(*landings)
-    assert landings[0][1].report.damping > 0
+    assert landings[0][1].report.trust.damping > 0
 
 
 def test_metadata_of_a_checkpoint_that_fits(checkpoint):

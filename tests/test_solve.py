@@ -157,12 +157,12 @@ def test_an_event_is_damped_least_squares(monkeypatch, scope, largest_small, lim
     oracle = Oracle(SCOPES[scope], radius=radius, most_moves=most_moves)
     for event in range(1, 7):
         np.testing.assert_allclose(found[EVERY * event - 1], oracle.step(), rtol=0, atol=1e-8)
-        assert reports.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
-        assert reports.radius[EVERY * event - 1] == oracle.trust
-        oracle.damping = float(reports.damping[EVERY * event - 1])  # Which is float32.
+        assert reports.trust.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
+        assert reports.trust.radius[EVERY * event - 1] == oracle.trust
+        oracle.damping = float(reports.trust.damping[EVERY * event - 1])  # Which is float32.
     assert (reports.jump_candidate[1::2] == 0).sum() >= 4
     assert (oracle.shortened > 2) == (radius < math.inf)
-    assert (reports.radius.max() >= 4) == (radius < math.inf)
+    assert (reports.trust.radius.max() >= 4) == (radius < math.inf)
 
 
 def test_an_event_of_a_value_is_a_saddle_free_newton_step():
@@ -171,9 +171,9 @@ def test_an_event_of_a_value_is_a_saddle_free_newton_step():
     oracle = Oracle(SCOPES["global"], value=True)
     for event in range(1, 7):
         np.testing.assert_allclose(found[EVERY * event - 1], oracle.step(), rtol=0, atol=1e-7)
-        assert reports.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
-        assert reports.radius[EVERY * event - 1] == oracle.trust
-        oracle.damping = float(reports.damping[EVERY * event - 1])  # Which is float32.
+        assert reports.trust.damping[EVERY * event - 1] == pytest.approx(oracle.damping, rel=1e-6)
+        assert reports.trust.radius[EVERY * event - 1] == oracle.trust
+        oracle.damping = float(reports.trust.damping[EVERY * event - 1])  # Which is float32.
 
 
 def test_a_quadratic_loss_is_least_in_the_span_after_one_jump():
@@ -219,7 +219,7 @@ def test_useless_residuals_move_no_weight(residual_fn, gives_value):
     expected, _ = train(make(99), 8)
     np.testing.assert_array_equal(found, expected)
     assert (reports.mask_ratio == 0).all()
-    assert np.isfinite(reports.damping).all()
+    assert np.isfinite(reports.trust.damping).all()
 
 
 def test_a_step_of_zero_is_not_divided_by():
@@ -416,7 +416,7 @@ def test_steps_too_short_to_be_seen_lessen_the_damping():
     """Otherwise it would stay where nothing is ever accepted."""
     jump = pdt_optax.Solve(history=HISTORY, damping=1e6)
     _, reports = train(make(1, jump=jump), 20)
-    assert reports.damping[-1] < 1e3
+    assert reports.trust.damping[-1] < 1e3
     assert (reports.jump_candidate == 0).any()
 
 
