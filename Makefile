@@ -22,14 +22,12 @@ demo: $(VENV)/science  ## Solve a physics problem with Adam, L-BFGS and Adam wit
 demo-paper: $(VENV)/experiments  ## Train on MNIST with and without PDT, about 2 minutes
 	$(BIN)/python -m experiments.train --config=experiments/configs/fcn.py --run_dir=runs/demo-paper
 
-RIVALS := adam,solve,lbfgs,adam_lbfgs,muon,muon_solve,verify,lm
+RIVALS := adam,solve,solve_third,lbfgs,adam_lbfgs,muon,muon_solve,verify,lm
 OTHERS := poisson,reaction,wave,burgers,allen_cahn,image,regression_tables,regression_synthetic,neural_ode,circuit
 
 science: $(VENV)/science  ## Twelve tasks and their rivals at equal seconds, about two hours
 	$(BIN)/python -m experiments.science.study --seconds=30 --run_dir=runs/science --methods=$(RIVALS) --tasks=convection_20,convection_40
 	$(BIN)/python -m experiments.science.study --seconds=12 --run_dir=runs/science --methods=$(RIVALS) --tasks=$(OTHERS)
-	$(BIN)/python -m experiments.science.study --seconds=10 --run_dir=runs/science_third --methods=solve --tasks=convection_20,convection_40
-	$(BIN)/python -m experiments.science.study --seconds=4 --run_dir=runs/science_third --methods=solve --tasks=$(OTHERS)
 	$(BIN)/python -m experiments.science.report --run_dir=runs/science
 
 toy: $(VENV)/experiments  ## The paper's six-variable example

@@ -50,7 +50,6 @@ _SCIENCE = {
     "science": lambda recorded: summary.report(recorded, heading="###").strip(),
     "science_scaling": crossing.table,
     "science_variants": summary.variants,
-    "science_third": lambda short: summary.shorter(runs.read(RESULTS / "science"), short),
 }
 
 

@@ -30,7 +30,7 @@ from experiments.science import (
     tuning,
 )
 from experiments.science.methods import Optax
-from experiments.science.race import Race
+from experiments.science.race import Chunk, Point, Race
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {"width": 4, "depth": 1}
@@ -198,12 +198,14 @@ def test_less_time_beside_adam():
         run_of("adam", [4.0, 3.0], seed=1),
         run_of("lbfgs", [4.0, 0.1]),
     ]
-    short = [run_of("solve", [4.0, 1.0]), run_of("solve", [4.0, 3.5], seed=1)]
-    seconds = recorded[0].setting.seconds
-    assert summary.shorter(recorded, short).splitlines()[2:] == [
-        f"| poisson | {seconds:g} and {seconds:g} | 1 of 2 | 2 (1 to 3) | 2.2 (1 to 3.5) | "
+    assert not summary.in_a_third(recorded)
+    short = [run_of(rivals.THIRD, [4.0, 1.0]), run_of(rivals.THIRD, [4.0, 3.5], seed=1)]
+    assert summary.in_a_third([*recorded, *short]).splitlines()[2:] == [
+        "| poisson | 2 and 0.666667 | 1 of 2 | 2 (1 to 3) | 2.2 (1 to 3.5) | "
         "2 (1 to 3) | 2.2 (1 to 3.5) |"
     ]
+    assert "| 1 of 2 |" in summary.report([*recorded, *short])
+    assert rivals.ALL[rivals.THIRD].stages[0][1] is rivals.RIVALS["solve"].stages[0][1]
 
 
 def test_seconds_by_number_of_weights():
@@ -252,12 +254,15 @@ def program(name, *arguments):
 def test_the_page_of_a_study(tmp_path):
     runs.start(tmp_path)
     task = tasks.make("poisson", **TINY)
-    for method in ("adam", "verify"):
-        settings = [runs.Setting("poisson", method, seed, 1e-2, 0.02) for seed in (0, 1)]
-        running.run_all(tmp_path, task, settings)
+    settings = [
+        runs.Setting("poisson", method, seed, 1e-2, 0.02)
+        for method in ("adam", "verify")
+        for seed in (0, 1)
+    ]
+    running.run_all(tmp_path, task, settings)
     recorded = runs.read(tmp_path)
     assert [(run.setting.method, run.setting.seed) for run in recorded] == [
-        ("adam", 0), ("adam", 1), ("verify", 0), ("verify", 1)
+        ("adam", 0), ("verify", 0), ("adam", 1), ("verify", 1)
     ]  # fmt: skip
     assert {run.weights for run in recorded} == {17}
     kept = np.load(runs.field_path(tmp_path, recorded[0].setting))
@@ -270,6 +275,31 @@ def test_the_page_of_a_study(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "| task | Adam | Adam with Verify |" in text
     assert "![poisson](poisson.png)" in text
+
+
+def test_runs_of_a_seed_take_turns(tmp_path, monkeypatch):
+    """Whoever has the most seconds left is next, so what slows the machine slows all alike."""
+    turns = []
+
+    def chunks(self, seed, rate, seconds):
+        for k in range(1 + round(rate)):
+            turns.append((rate, seed))
+            yield Chunk(Point(k * seconds / rate, k, 1.0, 1.0), None)
+
+    class Unhurried:
+        compile_seconds = 0.0
+        run = chunks
+
+        def __init__(self, task, rival, fresh):
+            pass
+
+    monkeypatch.setattr(running, "Race", Unhurried)
+    task = tasks.make("circuit", qubits=2, layers=1)
+    hows = [("adam", 0, 2.0), ("adam", 1, 1.0), ("muon", 0, 4.0)]
+    running.run_all(tmp_path, task, [runs.Setting("circuit", *how, 6.0) for how in hows])
+    adam, muon, other = (2.0, 0), (4.0, 0), (1.0, 1)
+    assert turns == [adam, adam, muon, muon, muon, adam, muon, muon, other, other]
+    assert [len(run.steps) for run in runs.read(tmp_path)] == [3, 5, 2]
 
 
 @pytest.mark.slow

@@ -33,10 +33,12 @@ def main(config: Settings) -> None:
     runs.start(folder)
     task = tasks.make(config.task)
     print(f"{_equation(config.task)}\nA network of {task.weights():,} weights.\n")
-    for method in METHODS:
-        rate = config.learning_rate if rivals.RIVALS[method].has_rate else None
-        how = runs.Setting(task.name, method, config.seed, rate, config.seconds)
-        run_all(folder, task, [how])
+    rates = {m: config.learning_rate if rivals.RIVALS[m].has_rate else None for m in METHODS}
+    run_all(
+        folder,
+        task,
+        [runs.Setting(task.name, m, config.seed, rates[m], config.seconds) for m in METHODS],
+    )
     recorded = runs.read(folder)
     print("\n" + table(recorded) + "\n")
     for path in draw(folder, recorded):

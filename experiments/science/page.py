@@ -13,7 +13,8 @@ DRAWN = ("adam", "lbfgs", "muon", "solve")
 
 def write(folder: pathlib.Path, recorded: Sequence[runs.Run]) -> Iterator[pathlib.Path]:
     """Writes the pictures and the page that shows them, and tells their paths."""
-    drawn = {"losses": pictures.draw_losses(recorded), **dict(_fields(folder, recorded))}
+    losses = pictures.draw_losses(summary.whole(recorded))
+    drawn = {"losses": losses, **dict(_fields(folder, recorded))}
     for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png")
         yield folder / f"{name}.png"

@@ -27,7 +27,7 @@ class Rival:
 
     Attributes:
       label: name in tables and pictures.
-      stages: pairs of a share of the seconds and a method; the shares sum to 1.
+      stages: pairs of a share of the seconds and a method; the shares sum to 1, or less.
       has_rate: whether there is a learning rate to choose.
       rate_of: the rival whose rate it takes; None for its own.
       needs_residuals: whether the loss must be a sum of squares.
@@ -64,17 +64,16 @@ def _alone(method: Method) -> tuple[tuple[float, Method], ...]:
     return ((1.0, method),)
 
 
-def _jumping(
-    snapshot_every: int, jump, base=optax.adam, **options
-) -> tuple[tuple[float, Method], ...]:
+def _jumping(snapshot_every: int, jump, base=optax.adam, **options) -> Method:
     def make(rate: Rate) -> optax.GradientTransformation:
         return optax.chain(base(rate), pdt_optax.pdt(snapshot_every, jump, **options))
 
-    return _alone(Optax(make, takes_residuals=jump.takes_residuals))
+    return Optax(make, takes_residuals=jump.takes_residuals)
 
 
 def _variant(label: str, snapshot_every: int, jump=pdt_optax.Solve(), **options) -> Rival:  # noqa: B008
-    return Rival(f"Solve {label}", _jumping(snapshot_every, jump, **options), rate_of="solve")
+    method = _jumping(snapshot_every, jump, **options)
+    return Rival(f"Solve {label}", _alone(method), rate_of="solve")
 
 
 def _forgetting(rate: Rate) -> optax.GradientTransformation:
@@ -83,6 +82,7 @@ def _forgetting(rate: Rate) -> optax.GradientTransformation:
 
 ADAM = Optax(optax.adam)
 L_BFGS = Optax(lambda rate: optax.lbfgs(), is_line_search=True)
+SOLVE = _jumping(25, pdt_optax.Solve())
 
 RIVALS: Mapping[str, Rival] = {
     "adam": Rival("Adam", _alone(ADAM)),
@@ -99,15 +99,17 @@ RIVALS: Mapping[str, Rival] = {
         needs_fixed=True,
         has_jacobian=True,
     ),
-    "extrapolate": Rival("Adam with Extrapolate", _jumping(10, pdt_optax.Extrapolate())),
-    "verify": Rival("Adam with Verify", _jumping(10, pdt_optax.Verify())),
-    "solve": Rival("Adam with Solve", _jumping(25, pdt_optax.Solve())),
+    "extrapolate": Rival("Adam with Extrapolate", _alone(_jumping(10, pdt_optax.Extrapolate()))),
+    "verify": Rival("Adam with Verify", _alone(_jumping(10, pdt_optax.Verify()))),
+    "solve": Rival("Adam with Solve", _alone(SOLVE)),
     "muon_solve": Rival(
         "Muon with Solve",
-        _jumping(25, pdt_optax.Solve(), optax.contrib.muon),
+        _alone(_jumping(25, pdt_optax.Solve(), optax.contrib.muon)),
     ),
 }
+THIRD = "solve_third"
 VARIANTS: Mapping[str, Rival] = {
+    THIRD: Rival("Solve in a third of the time", ((1 / 3, SOLVE),), rate_of="solve"),
     "solve_every_10": _variant("every 10 steps", 10),
     "solve_every_50": _variant("every 50 steps", 50),
     "solve_history_4": _variant("in 4 directions", 25, pdt_optax.Solve(history=4)),

@@ -43,9 +43,8 @@ def main(config: Settings) -> None:
     runs.start(folder)
     for width, rate in zip(config.widths, config.learning_rates, strict=True):
         task = tasks.make(config.task, width=width, depth=DEPTH)
-        for method in METHODS:
-            if rivals.RIVALS[method].fits(task):
-                run_all(folder, task, _settings(config, method, width, rate))
+        fit = [method for method in METHODS if rivals.RIVALS[method].fits(task)]
+        run_all(folder, task, [how for m in fit for how in _settings(config, m, width, rate)])
     recorded = [run for run in runs.read(folder) if run.setting.task == config.task]
     print(f"\n{crossing.table(recorded)}\n")
     crossing.draw(recorded).savefig(folder / "scaling.png")

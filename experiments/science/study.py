@@ -1,6 +1,7 @@
 """Runs rivals on tasks for equal seconds, or chooses their learning rates.
 
-What is recorded is not run again. Rates come from `tuned.json`, chosen on seeds of their own.
+Those of a task and a seed run side by side, a chunk of steps in turn. What is recorded is not run
+again. Rates come from `tuned.json`, chosen on seeds of their own.
 
 Examples:
   python -m experiments.science.study --tune --seeds=100,101 --seconds=10 --run_dir=runs/tuning
@@ -49,9 +50,9 @@ def main(config: Settings) -> None:
         if name == "circuit" and config.size != "own":
             continue
         task = make(name, config.size, config.dtype)
-        for method in config.methods:
-            if rivals.ALL[method].fits(task, config.points == "fresh"):
-                run_all(folder, task, list(_settings(config, name, method)))
+        fresh = config.points == "fresh"
+        fit = [method for method in config.methods if rivals.ALL[method].fits(task, fresh)]
+        run_all(folder, task, [how for method in fit for how in _settings(config, name, method)])
     if config.tune:
         tuned = pathlib.Path(config.tuned)
         equal = [run for run in runs.read(folder) if run.setting.seconds == config.seconds]
