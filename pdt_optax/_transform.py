@@ -164,7 +164,8 @@ def end_period(
     pure function of its own, which is compiled by itself.
 
     Args:
-      link: of :func:`pdt_optax.pdt` with ``snapshot_every=1``.
+      link: of :func:`pdt_optax.pdt`; each call is the end of a period, whatever its
+        ``snapshot_every``. With 1 ``steps_until_jump`` counts these calls.
       params: as the optimizer leaves them at the end of the period.
       state: of the link, at first ``link.init(params)``.
       **extra_args: as for the link's ``update``.
@@ -201,7 +202,7 @@ def end_period(
     def moved(param, update):
         return _leaves.apply_update(param, update) if _leaves.is_float(param) else param
 
-    changes = optax.tree.get(state, "foreign_changes")  # The optimizer made those of a period.
+    # The period ends with this step, however long it was; only its first looks for changes.
+    state = optax.tree.set(state, pdt_count=jnp.full([], _checks.MOST, jnp.int32))
     updates, state = link.update(jax.tree.map(nothing, params), state, params, **extra_args)
-    state = optax.tree.set(state, foreign_changes=changes)
     return jax.tree.map(moved, params, updates), state

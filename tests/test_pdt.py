@@ -492,13 +492,14 @@ def test_leaves_end_to_end_and_by_themselves_go_the_same_way(monkeypatch, larges
     assert pdt_optax.metrics(others[-1]).mask_ratio > 0
 
 
-def test_an_event_between_two_epochs_is_that_of_the_step():
+@pytest.mark.parametrize("snapshot_every", [1, 5])
+def test_an_event_between_two_epochs_is_that_of_the_step(snapshot_every):
     with jax.enable_x64(True):
         params = initial_params(jnp.float64)
         options = {"criteria": "bounded", "interval": 0, "history": 4}
         inside = optax.chain(optax.adam(1e-2), extrapolating(5, **options))
         expected, states = train(inside, 60, params)
-        optimizer, link = optax.adam(1e-2), extrapolating(1, **options)
+        optimizer, link = optax.adam(1e-2), extrapolating(snapshot_every, **options)
         state, history = optimizer.init(params), link.init(params)
         update = jax.jit(optimizer.update)
         end_period = jax.jit(lambda params, state: pdt_optax.end_period(link, params, state))
@@ -509,7 +510,8 @@ def test_an_event_between_two_epochs_is_that_of_the_step():
                 params, history = end_period(params, history)
         chex.assert_trees_all_close(params, expected, rtol=1e-9)
         ours, theirs = pdt_optax.metrics(history), pdt_optax.metrics(states[-1])
-        steps = 5 * ours.steps_until_jump  # One counts updates, the other ends of periods.
+        # One counts updates, the other ends of periods.
+        steps = 5 // snapshot_every * ours.steps_until_jump
         chex.assert_trees_all_close(ours._replace(steps_until_jump=steps), theirs, rtol=1e-6)
         assert ours.predictions == 8
         assert ours.mask_ratio > 0
