@@ -37,6 +37,8 @@ class Core:
     ):
         _leaves.check_real(params)
         self.kind, self.axis_name = kind, axis_name
+        # Of a NumPy array jax may know another dtype.
+        params = jax.tree.map(lambda leaf: leaf if _is_known(leaf) else jnp.asarray(leaf), params)
         self._params, self._history_dtype = params, history_dtype
         self._left_out = _leaves.booleans("exclude", exclude, params)
         # Rows would join what the axes divide and what they do not.
@@ -46,9 +48,7 @@ class Core:
     @functools.cached_property
     def leaves(self) -> list[Any]:
         """The parameters that take part."""
-        leaves = self.layout.floats.select(jax.tree.leaves(self._params))
-        known = jax.ShapeDtypeStruct | jax.Array
-        return [leaf if isinstance(leaf, known) else jnp.asarray(leaf) for leaf in leaves]
+        return self.layout.floats.select(jax.tree.leaves(self._params))
 
     def init(self, damping: float, has_dmd: bool) -> tuple[History, PredictionReport]:
         """The history that holds the parameters, and the report of no prediction.
@@ -145,3 +145,7 @@ class Core:
 
         others = jax.tree.map(alone, self._params, updates, self._left_out)
         return self.layout.floats.replace(others, self.arrive(leaves))
+
+
+def _is_known(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct | jax.Array)

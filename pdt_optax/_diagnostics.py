@@ -50,7 +50,7 @@ class Metrics(NamedTuple):
       jump_candidate: int32, the candidate that was taken, counted over horizons within
         predictors of :class:`pdt_optax.Verify` (by default 0, 1, 2 are the straight line 2, 5
         and 20 snapshots ahead); 0 for the only one without it; -1
-        for the optimizer's own result, -2 if the loss there is not finite.
+        for the optimizer's own result, -2 where the loss there is not finite, jump or not.
       value_calls: int32, calls of ``value_fn`` so far; with :class:`pdt_optax.Solve` two an
         event, where it is linearised and where it is compared, and four if it is given beside
         ``residual_fn``.
@@ -169,7 +169,7 @@ def metrics(opt_state: Any) -> Metrics:
     history, schedule = state.history, state.schedule
     is_new = state.last_prediction == history.snapshots_taken - 1
     jumped = (state.pdt_count == 0) & is_new & (report.mask_ratio > 0)
-    most = jnp.iinfo(jnp.int32).max if history.stream else len(history.rows.ring) + 1
+    most = jnp.iinfo(jnp.int32).max if history.stream else history.rows.ring.shape[-3] + 1
     return Metrics(
         snapshots=jnp.minimum(history.snapshots_taken, most),
         predictions=state.predictions,

@@ -12,7 +12,7 @@ import numpy as np
 from pdt_optax import _basis, _leaves, _sums
 from pdt_optax._basis import Column
 from pdt_optax._dmd import Gram
-from pdt_optax._history import History
+from pdt_optax._history import History, Stored
 from pdt_optax._landing import Limits, Trust
 from pdt_optax._layout import Ids, Layout
 from pdt_optax._run_if import run_if
@@ -33,7 +33,7 @@ class Event:
       weights: the parameters, in blocks.
       updates: the optimizer's, in blocks.
       narrowest: of each block the narrowest dtype of its leaves' updates.
-      columns: of each block the basis of the history, ``h`` arrays in the order of the ring.
+      stored: of each block what the history holds.
       moves: the optimizer's own over the period, in blocks.
       ids: group of each block, or of its rows.
       num_groups: ``G``.
@@ -52,7 +52,7 @@ class Event:
     weights: list[jax.Array]
     updates: list[jax.Array]
     narrowest: list[Any]
-    columns: list[Column]
+    stored: list[Stored]
     moves: list[jax.Array]
     ids: list[Ids]
     num_groups: int
@@ -64,10 +64,18 @@ class Event:
     limits: Limits | None
     axis_name: AxisName
 
+    def column(self, block: int) -> Column:
+        """The basis of the history, ``h`` arrays in the order of the ring.
+
+        Decoded anew at each use: what a loop is given is held in full beside it.
+        """
+        return self.stored[block].column()
+
     @functools.cached_property
     def products(self) -> jax.Array:
         """Those of basis and move, in the order of time, ``(G, h+1, h+1)``."""
-        vectors = list(map(_basis.extended, self.columns, self.moves))
+        columns = map(self.column, range(len(self.stored)))
+        vectors = list(map(_basis.extended, columns, self.moves))
         products = _basis.gram(vectors, self.ids, self.num_groups, self.axis_name)
         places = products.shape[-1] - 2
         in_time = _order(self.oldest, places, places + 2)
@@ -96,7 +104,7 @@ class Event:
     @property
     def _in_ring(self) -> jax.Array:
         """For each array of the columns its place in the order of time."""
-        places = len(self.columns[0]) - 1
+        places = len(self.stored[0].ring)
         return _order(-self.oldest, places, places + 1)
 
     def merge(
@@ -152,7 +160,7 @@ class Event:
 
     def _jump(self, block, paths) -> tuple[tuple[jax.Array, ...], jax.Array]:
         """Displacements at the points of a path, and the update that leads to its end."""
-        weight, update, column = self.weights[block], self.updates[block], self.columns[block]
+        weight, update, column = self.weights[block], self.updates[block], self.column(block)
         path = tuple(_basis.combinations(paths, column, self.ids[block]))
         offset = column[-1] - weight.astype(column[-1].dtype)
         jump = (path[-1] + offset).astype(self.narrowest[block]).astype(update.dtype)
@@ -206,10 +214,10 @@ def fit(
       axis_name: axes that divide the leaves.
     """
     weights, updates = layout.blocks(params), layout.blocks(proposed)
-    columns = history.columns(layout)
+    stored = history.stored(layout)
     moves = [
-        _leaves.apply_update(weight, update).astype(column[-1].dtype) - column[-1]
-        for weight, update, column in zip(weights, updates, columns, strict=True)
+        _basis.difference(_leaves.apply_update(weight, update), part.newest)
+        for weight, update, part in zip(weights, updates, stored, strict=True)
     ]
     return Event(
         layout=layout,
@@ -218,7 +226,7 @@ def fit(
         weights=weights,
         updates=updates,
         narrowest=layout.narrowest(proposed),
-        columns=columns,
+        stored=stored,
         moves=moves,
         ids=layout.ids(groups[0]),
         num_groups=groups[1],

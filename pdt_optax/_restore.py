@@ -4,19 +4,20 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from pdt_optax import _leaves
 from pdt_optax._state import PDTState
 
+_LEAVES = "`params`, `exclude` or `axis_name`"
 _ARGUMENTS = {
-    ("history", "anchor"): "params` or `exclude",
-    ("history", "rows", "newest"): "params` or `exclude",
-    ("history", "scales"): "history_dtype",
-    ("history", "rows", "ring_scales"): "history_dtype",
-    ("history", "stream"): "history",
-    ("schedule",): "scheduler",
-    ("report", "operators"): "scope",
+    ("history", "anchor"): _LEAVES,
+    ("history", "rows", "newest"): _LEAVES,
+    ("history", "scales"): "`history_dtype`",
+    ("schedule",): "`scheduler`",
+    ("report", "operators"): "`scope`",
 }
+_MUST = "must be as it was when the state was made"
 _Path = tuple[str, ...]
 
 
@@ -64,8 +65,17 @@ def check_is_state(state: Any) -> None:
 def check_state(state: Any, expected: Any) -> None:
     """Raises ValueError unless a state passed to ``update`` is such as ``init`` would give."""
     _check_same(_by_path(state), _by_path(expected), "the state passed to `update`", [()])
+    held, wanted = (_places(tree.history.anchor) for tree in (state, expected))
+    if len(held) == len(wanted) and held != wanted:
+        raise ValueError(f"{_LEAVES} {_MUST}: other leaves take part in its history.")
     if jax.tree.structure(state) != jax.tree.structure(expected):
         raise ValueError(_untyped(str(jax.tree.structure(state))))
+
+
+def _places(anchor: Any) -> list[type]:
+    """How each leaf lies in a history: by itself, in the rows, or not at all."""
+    leaves = jax.tree.leaves(anchor, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
+    return [type(leaf) if isinstance(leaf, optax.MaskedNode) else object for leaf in leaves]
 
 
 def _untyped(found: str) -> str:
@@ -90,7 +100,7 @@ def _check_same(
         there, now = _describe(found.get(path)), _describe(expected.get(path))
         if there != now and not _are_numbers(found.get(path), expected.get(path)):
             argument = _argument(path, found, expected, roots)
-            must = f"`{argument}` must be as it was when the state was made: " if argument else ""
+            must = f"{argument} {_MUST}: " if argument else ""
             raise ValueError(
                 f"{must}{'/'.join(path)} is {there} in {where}, but the current arguments "
                 f"require {now}."
@@ -141,12 +151,15 @@ def _argument(
     inner = path[len(root) :]
     if inner[:2] == ("history", "rows") and inner[-1] in ("ring", "ring_scales"):
         places = {tree[path].shape[0] for tree in (found, expected) if path in tree}
-        return "history" if len(places) > 1 else "history_dtype"
+        return "`history`" if len(places) > 1 else "`history_dtype`"
     if inner[:2] == ("history", "increments"):
         increment = path[: len(root) + 3]
         both = all(any(key[: len(increment)] == increment for key in t) for t in (found, expected))
-        return "history_dtype" if both else "history"
-    if inner[:2] == ("report", "operators") and (path in found) != (path in expected):
-        return "jump"
+        return "`history_dtype`" if both else "`history`"
+    is_shared = path in found and path in expected
+    if inner[:2] == ("history", "stream"):
+        return "`scope`" if is_shared else "`history`"
+    if inner[:2] == ("report", "operators") and not is_shared:
+        return "`jump`"
     known = (name for start, name in _ARGUMENTS.items() if inner[: len(start)] == start)
-    return next(known, "state")
+    return next(known, "`state`")

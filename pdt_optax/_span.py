@@ -27,12 +27,10 @@ class Span:
 
     event: Event
 
-    @functools.cached_property
+    @property
     def _directions(self) -> list[Column]:
-        columns, moves = self.event.columns, self.event.moves
-        return [
-            _basis.extended(column[:-1], move) for column, move in zip(columns, moves, strict=True)
-        ]
+        event = self.event
+        return [_basis.extended(event.column(n)[:-1], move) for n, move in enumerate(event.moves)]
 
     def updates(self, amplitudes: jax.Array) -> list[jax.Array]:
         """Updates of the leaves that lead there; a coordinate that would not be finite stays."""

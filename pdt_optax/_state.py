@@ -59,7 +59,7 @@ class PredictionReport(NamedTuple):
         return PredictionReport(
             operators=landing.operators,
             leaf_mask_ratio=accepted / jnp.maximum(jnp.array(sizes, jnp.float32), 1),
-            mask_ratio=accepted.sum() / max(sum(sizes), 1),
+            mask_ratio=accepted.sum() / float(max(sum(sizes), 1)),  # An int may exceed int32.
             prediction_error=landing.error,
             jump_candidate=jnp.asarray(landing.candidate, jnp.int32),
             value_calls=self.value_calls + jnp.asarray(landing.calls, jnp.int32),

@@ -100,7 +100,7 @@ def check_criterion(criterion: Criterion, *, points: int = 5) -> None:
         horizon = jnp.asarray(points, jnp.float32)
         return Proposal(arrays[0], tuple(arrays[1:]), horizon, jnp.asarray(1), 0)
 
-    mask = criterion(proposal(1.0))
+    mask = jnp.asarray(criterion(proposal(1.0)))
     assert mask.shape == (64,), f"a mask must have the shape of the move, (64,), got {mask.shape}."
     assert mask.dtype == bool, f"a mask must be boolean, got {mask.dtype}."
     jitted = jax.jit(lambda proposal: criterion(proposal._replace(leaf=0)))(proposal(1.0))
@@ -137,7 +137,9 @@ def check_jump(jump: Jump, snapshot_every: int = 2, **extra_args: Any) -> None:
     def loss(params: jax.Array) -> jax.Array:
         return jnp.sum(residuals(params) ** 2)
 
-    given = {"value_fn": loss, "residual_fn": residuals, **extra_args}
+    given = {"value_fn": loss, **extra_args}
+    if jump.takes_residuals:
+        given = {"residual_fn": residuals, **given}
     own, jumps = optax.sgd(0.1), pdt(snapshot_every, jump)
     state: Any = jumps.init(slopes)
     first_jump = int(state.steps_until_jump)

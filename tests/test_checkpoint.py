@@ -203,8 +203,11 @@ def test_a_state_of_another_jump_or_of_other_leaves():
         with pytest.raises(ValueError, match="`jump` must be as it was"):
             pdt_optax.pdt(2, ways[name]).update(params, states[other], params, value_fn=jnp.sum)
     part = pdt_optax.pdt(2, ways["solve"], exclude={"w": True, "b": False})
-    with pytest.raises(ValueError, match="`params` or `exclude` must be as it was"):
+    with pytest.raises(ValueError, match="`params`, `exclude` or `axis_name` must be as it was"):
         part.update(params, states["solve"], params, value_fn=jnp.sum)
+    other = pdt_optax.pdt(2, ways["solve"], exclude={"w": False, "b": True})
+    with pytest.raises(ValueError, match=r"`exclude` or .* must be as it was .* other leaves"):
+        other.update(params, part.init(params), params, value_fn=jnp.sum)
 
 
 def test_solve_goes_on_from_verify():
@@ -256,10 +259,10 @@ def test_other_groups_and_other_parameters():
     with pytest.raises(ValueError, match=r"`scope` must be as .*operators is float32"):
         pdt_optax.pdt(2).update(params, tx.init(params), params)
     half = params | {"w": params["w"].astype("bfloat16")}
-    with pytest.raises(ValueError, match=r"`params` or `exclude` must be as .*anchor/w is float32"):
+    with pytest.raises(ValueError, match=r"`params`, `exclude` or .* must .*anchor/w is float32"):
         tx.update(params, tx.init(params), half)
     half = params | {"b": params["b"].astype("float16")}
-    with pytest.raises(ValueError, match=r"`params` or `exclude` must be as .*newest is float32"):
+    with pytest.raises(ValueError, match=r"`params`, `exclude` or .* must .*newest is float32"):
         tx.update(params, tx.init(params), half)
 
 

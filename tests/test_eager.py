@@ -1,4 +1,4 @@
-"""An update outside of `jit`: compiled once, and the same numbers."""
+"""An update outside of `jit`: the same numbers, and functions that are read at each call."""
 
 from typing import Any
 
@@ -18,33 +18,67 @@ JUMPS = {
 }
 
 
-def counted(traces):
-    def loss(params):
-        traces.append(1)
-        return jnp.sum(jnp.array([1.0, 2.0, 3.0]) * params**2)
-
-    return loss
+def loss(params):
+    return jnp.sum(jnp.array([1.0, 2.0, 3.0]) * params**2)
 
 
-@pytest.mark.parametrize("name", quick(JUMPS, "Solve"))
-def test_compiled_once(name):
-    traces, runs = [], []
-    loss = counted(traces)
-    gradient = jax.jit(jax.grad(counted([])))
-    tx = pdt_optax.pdt(1, JUMPS[name])
+@pytest.mark.parametrize("name", quick(JUMPS, "Extrapolate"))
+def test_the_numbers_are_those_under_jit(name):
+    tx, runs = pdt_optax.pdt(1, JUMPS[name]), []
+    given = {} if name == "Extrapolate" else {"value_fn": loss}
     for update in (tx.update, jax.jit(tx.update, static_argnames="value_fn")):
         params: Any = jnp.ones(3)
-        state, counts = tx.init(params), []
+        state = tx.init(params)
         for _ in range(5):
-            updates, state = update(
-                -0.1 * gradient(params), state, params, value_fn=loss, value=2.0
-            )
+            updates, state = update(-0.1 * jax.grad(loss)(params), state, params, **given)
             params = optax.apply_updates(params, updates)
-            counts.append(len(traces))
-        assert len(set(counts)) == 1
         runs.append((params, pdt_optax.metrics(state).predictions))
-    np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-5)
+    np.testing.assert_allclose(runs[0][0], runs[1][0], rtol=1e-5, atol=1e-10)
     assert runs[0][1] == runs[1][1] > 0
+
+
+def test_without_functions_it_is_compiled_once():
+    traces = []
+
+    def criterion(proposal):
+        traces.append(1)
+        return proposal.move != 0
+
+    tx = pdt_optax.pdt(1, pdt_optax.Extrapolate(criterion, history=3, start=3))
+    params, counts = jnp.ones(3), []
+    state = tx.init(params)
+    for _ in range(5):
+        _, state = tx.update(-0.1 * params, state, params, value=2.0)
+        params = 0.9 * params
+        counts.append(len(traces))
+    assert len(set(counts)) == 1
+
+
+class Trainer:
+    """Its loss reads what changes between two steps, as a batch does."""
+
+    def __init__(self):
+        self.slope = 1.0
+
+    def loss(self, params, is_halved=False):
+        return self.slope * jnp.sum(params) * (0.5 if is_halved else 1.0)
+
+
+def test_what_a_function_reads_is_not_kept():
+    """By the loss of the first two steps a jump would be welcome; by that of the third it is not.
+
+    Booleans among the extra arguments stay booleans.
+    """
+    trainer, params = Trainer(), jnp.ones(3)
+    tx = pdt_optax.pdt(1, pdt_optax.Verify(history=3, start=3, horizons=(2,)))
+    state = tx.init(params)
+    for step in range(3):
+        trainer.slope = -1.0 if step == 2 else 1.0
+        given = {"value_fn": trainer.loss, "is_halved": step == 1}
+        updates, state = tx.update(-0.1 * jnp.ones(3), state, params, **given)
+        params = optax.apply_updates(params, updates)
+    assert pdt_optax.metrics(state).predictions == 1
+    np.testing.assert_array_equal(updates, -0.1 * jnp.ones(3))
 
 
 class Unhashable:

@@ -154,6 +154,15 @@ def test_text_of_several_runs_is_the_whole_tuple():
     assert str(pdt_optax.metrics(states)).startswith("Metrics(snapshots=")
 
 
+def test_snapshots_of_several_runs_are_those_of_each():
+    update = jax.vmap(extrapolating(1, history=4).update)
+    params = jnp.ones((2, 3))
+    states = jax.vmap(extrapolating(1, history=4).init)(params)
+    for taken in (2, 3, 4, 4):
+        _, states = update(params, states, params)
+        assert pdt_optax.metrics(states).snapshots.tolist() == [taken] * 2
+
+
 BETWEEN = extrapolating(5, **LINEAR, start=3)
 PLACES = {
     "last": (optax.chain(optax.sgd(0.01), BETWEEN), 0),

@@ -459,6 +459,34 @@ def test_extra_arguments_are_ignored(value):
     np.testing.assert_array_equal(updates, np.full(3, -0.1, np.float32))
 
 
+JUMPS = [pdt_optax.Extrapolate(), pdt_optax.Verify(), pdt_optax.Solve()]
+
+
+@pytest.mark.parametrize("jump", JUMPS, ids=lambda jump: type(jump).__name__)
+def test_more_weights_than_int32_counts(jump):
+    params = [jax.ShapeDtypeStruct((2**29,), jnp.bfloat16)] * 5
+    tx = pdt_optax.pdt(1, jump)
+    state = jax.eval_shape(tx.init, params)
+
+    def update(updates, state, params):
+        return tx.update(updates, state, params, value_fn=lambda params: jnp.sum(params[0]))
+
+    after = jax.eval_shape(update, params, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, (params, state))
+
+
+def test_numpy_arrays_of_double_precision_beside_arrays():
+    """As `rng.normal` makes them: jax takes them as float32."""
+    params = {"w": np.random.default_rng(0).normal(size=(3, 3)), "b": jnp.zeros(3)}
+    tx = optax.chain(optax.adam(1e-2), extrapolating(1, start=3, history=3))
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for _ in range(4):
+        updates, state = update(jax.tree.map(jnp.ones_like, params), state, params)
+        params = optax.apply_updates(params, updates)
+    assert pdt_optax.metrics(state).predictions == 1
+
+
 @pytest.mark.parametrize("criteria", ["paper", "bounded", "reference"])
 @pytest.mark.parametrize("predictor", ["dmd", "affine_dmd", "linear", "last_increment", "average"])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])

@@ -252,6 +252,13 @@ def test_a_state_of_another_history(other):
         extrapolating(1, history=other).update(params, state, params)
 
 
+def test_a_state_of_other_groups():
+    params = {"a": jnp.ones(3), "b": jnp.ones(3)}
+    state = extrapolating(1, history=Streaming(2)).init(params)
+    with pytest.raises(ValueError, match="`scope` must be as it was when the state was made"):
+        extrapolating(1, history=Streaming(2), scope="leaf").update(params, state, params)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

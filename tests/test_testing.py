@@ -48,6 +48,7 @@ def test_criteria_pass(criterion):
     ("criterion", "message"),
     [
         (lambda proposal: jnp.ones(3, bool), r"\(64,\), got \(3,\)"),
+        (lambda proposal: True, r"\(64,\), got \(\)"),
         (lambda proposal: jnp.sign(proposal.move), "must be boolean, got float32"),
         (
             lambda proposal: proposal.move > proposal.move.mean(),

@@ -31,9 +31,7 @@ MEMORY = {"v5e": 15.75, "v5p": 95.74}  # GiB of a device that the compiler lets 
 CASES = (
     Case("vit_base16", "v5e:2x4", images=64, remat=True),
     Case("vit_huge14", "v5e:2x2", images=32, remat=True),
-    Case("vit_huge14", "v5e:2x4", images=32, remat=True),
     Case("vit_huge14", "v5e:4x4", images=32, remat=True),
-    Case("vit_huge14", "v5p:2x2x1", images=32, remat=True),
     Case("vit_huge14", "v5p:4x4x4", images=64, remat=True),
 )
 NONE, IRE = "none", "ire"
