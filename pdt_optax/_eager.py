@@ -1,4 +1,4 @@
-"""An update that is called outside of any program is compiled once, not at each call."""
+"""An update that is called outside of any program."""
 
 from collections.abc import Callable
 import functools
@@ -11,18 +11,24 @@ import numpy as np
 _ARRAYS = jax.Array, np.ndarray, np.generic, bool, int, float
 
 
-def compiled_once(update_fn: Callable[..., Any]) -> Callable[..., Any]:
+def works_outside(update_fn: Callable[..., Any]) -> Callable[..., Any]:
     """`update_fn`, under :func:`jax.jit` where all it is given is concrete arrays.
 
     With a function among the extra arguments it runs operation by operation: what the function
-    reads may be another at the next call.
+    reads may be another at the next call. The first such call is traced too, so that what is
+    wrong with a function is told at once and not at an event.
     """
-    compiled = jax.jit(update_fn)
+    compiled, traced = jax.jit(update_fn), []
 
     @functools.wraps(update_fn)
     def update(*args, **extra_args):
         leaves = jax.tree.leaves((args, extra_args))
-        is_concrete = all(isinstance(x, _ARRAYS) and not isinstance(x, Tracer) for x in leaves)
-        return (compiled if is_concrete else update_fn)(*args, **extra_args)
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return update_fn(*args, **extra_args)
+        if all(isinstance(leaf, _ARRAYS) for leaf in leaves):
+            return compiled(*args, **extra_args)
+        if not traced:
+            traced.append(jax.eval_shape(functools.partial(update_fn, **extra_args), *args))
+        return update_fn(*args, **extra_args)
 
     return update

@@ -10,7 +10,7 @@ import optax
 from pdt_optax import _checks, _leaves, _quantize, _restore, _sums
 from pdt_optax._clock import Clock
 from pdt_optax._core import Core
-from pdt_optax._eager import compiled_once
+from pdt_optax._eager import works_outside
 from pdt_optax._extrapolate import Extrapolate
 from pdt_optax._jump import Jump, check_jump, warn_of_residuals
 from pdt_optax._scheduler import Scheduler
@@ -152,7 +152,7 @@ def pdt(
         state = state._replace(steps_until_jump=clock.steps_until_jump(state, interval))
         return core.layout.floats.replace(updates, leaves), state
 
-    return optax.GradientTransformationExtraArgs(init_fn, compiled_once(update_fn))
+    return optax.GradientTransformationExtraArgs(init_fn, works_outside(update_fn))
 
 
 def end_period(
