@@ -22,13 +22,15 @@ def works_outside(update_fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(update_fn)
     def update(*args, **extra_args):
-        leaves = jax.tree.leaves((args, extra_args))
-        if any(isinstance(leaf, Tracer) for leaf in leaves):
-            return update_fn(*args, **extra_args)
-        if all(isinstance(leaf, _ARRAYS) for leaf in leaves):
+        if _is_concrete((args, extra_args)):
             return compiled(*args, **extra_args)
-        if not traced:
+        if not traced and _is_concrete(args):
             traced.append(jax.eval_shape(functools.partial(update_fn, **extra_args), *args))
         return update_fn(*args, **extra_args)
 
     return update
+
+
+def _is_concrete(tree: Any) -> bool:
+    leaves = jax.tree.leaves(tree)
+    return all(isinstance(leaf, _ARRAYS) and not isinstance(leaf, Tracer) for leaf in leaves)
