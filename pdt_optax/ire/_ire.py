@@ -216,7 +216,13 @@ def scale_by_ire(
         if members(params):
             steps = state.ire_count - warmup_steps
             due = (steps >= 0) & (steps % update_interval == 0)
-            state = run_if(due, lambda s: estimate(s, updates, params, extra_args), state)
+
+            def anew(state):
+                return estimate(state, updates, params, extra_args)
+
+            if not isinstance(due, Tracer):
+                jax.eval_shape(anew, state)  # Errors come at the first call, not when it is due.
+            state = run_if(due, anew, state)
         boost = kappa(state.ire_count) if callable(kappa) else kappa
         pairs = zip(floats.of(updates), floats.of(state.flat), strict=True)
         moves = [jnp.where(flat, _enlarged(update, boost), update) for update, flat in pairs]
