@@ -26,7 +26,7 @@ class PredictionReport(NamedTuple):
       prediction_error: float32, ``||p_1 - w_opt|| / ||d||``; with
         :class:`pdt_optax.Solve` how far the gain was from that of the model, relative to it.
       jump_candidate: int32, the candidate that was taken; -1 for the optimizer's own
-        result, -2 if the loss there is not finite.
+        result, -2 where the loss there is not finite, jump or not.
       value_calls: int32, calls of ``value_fn`` so far.
       trust: `damping` and `radius` of the next event of :class:`pdt_optax.Solve`.
     """
